@@ -1,0 +1,94 @@
+"""What the scheduler asks of an engine: photos in, one completion per photo out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from stage_a_pipeline.prompts import Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the model ended its answer. `length`: the answer was cut at `max_new_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How one answer is generated. Temperature 0 decodes greedily; `seed` then has no effect."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 42
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One photo to summarise: an upright RGB image and the texts around it."""
+
+    id: str
+    image: Image
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The raw answer to the request of the same id. Token counts exclude padding."""
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputTrace:
+    """What reached the model for one photo (`verify_inputs`): proof that no content was mixed up."""
+
+    id: str
+    rgb_sha256: str
+    width: int
+    height: int
+    image_grid_thw: tuple[int, int, int]
+    expected_image_tokens: int
+    actual_image_tokens: int
+
+
+class Engine(Protocol):
+    """A loaded model on one device.
+
+    `generate` is called from one thread. `target_size` is pure and may be called from others.
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine's setting, for logs and the fingerprint."""
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over everything in the engine that shapes answers: weights, tokenizer, dtype, version."""
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height at which the model sees a photo of that size, so that it is resized once."""
+
+    def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
+        """One completion per request, same order, same ids.
+
+        Raises EngineOutOfMemoryError when fewer requests at once may succeed, and EngineError when
+        the batch failed for another reason; both leave the engine usable.
+        """
+
+    def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
+        """What `generate` would hand to the model for these requests; EngineError on a mismatch."""
+
+    def close(self) -> None:
+        """Free the device. Safe to call twice."""

@@ -1,0 +1,107 @@
+"""Every error the product raises on purpose.
+
+StageAError
+├── ConfigurationError (ValueError)   a setting, a mission table, a prompt file
+│   └── CheckpointError               the checkpoint folder or its contents
+├── InputError (ValueError)           the photo tree or the workbook as a whole
+│   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
+│   └── WorkbookError                 the reviewers' spreadsheet
+├── PhotoError (ValueError)           one photo that cannot be used; rejects its group only
+├── RecordError (ValueError)          one record that breaks the data contract
+├── JournalError                      a journal that is damaged before its last line
+├── OutputError                       a file that cannot be written
+│   └── LockedError                   somebody else is writing it
+├── EngineError                       one call of an engine that failed
+│   ├── EngineOutOfMemoryError             too many photos at once for the device
+│   └── EngineContractError           answers of the wrong number or for other requests
+└── FailureBudgetError                more groups rejected than the settings allow
+
+A message names the file or group, says what was wrong, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class StageAError(Exception):
+    """Base of all errors that are meant for a user."""
+
+
+class ConfigurationError(StageAError, ValueError):
+    """A setting, a mission table or a prompt file that cannot be used."""
+
+
+class CheckpointError(ConfigurationError):
+    """A checkpoint that is missing, incomplete or of another architecture."""
+
+
+class InputError(StageAError, ValueError):
+    """The photo tree or the workbook as a whole cannot be used."""
+
+
+class DiscoveryError(InputError):
+    """A missing root, an unknown mission, or a tree with nothing to do."""
+
+
+class WorkbookError(InputError):
+    """A spreadsheet that is missing, unreadable, or without the expected columns."""
+
+
+class PhotoError(StageAError, ValueError):
+    """One photo that cannot be used. `reason` is a short stable code for tables."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PhotoError], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
+
+
+class RecordError(StageAError, ValueError):
+    """A record that breaks the data contract. `field` names the place, `line` where one is known."""
+
+    def __init__(self, field: str, problem: str, *, line: int | None = None) -> None:
+        where = f"line {line}: " if line is not None else ""
+        super().__init__(f"{where}{field}: {problem}")
+        self.field = field
+        self.problem = problem
+        self.line = line
+
+    def at_line(self, line: int) -> RecordError:
+        """The same error, naming the line of the file it was found on (from 1)."""
+        return RecordError(self.field, self.problem, line=line)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_record_error, (self.field, self.problem, self.line)
+
+
+def _rebuild_record_error(field: str, problem: str, line: int | None) -> RecordError:
+    return RecordError(field, problem, line=line)
+
+
+class JournalError(StageAError):
+    """A journal that is damaged anywhere but in its last line."""
+
+
+class OutputError(StageAError):
+    """A file or folder that cannot be written."""
+
+
+class LockedError(OutputError):
+    """Another process holds the lock; the message names it."""
+
+
+class EngineError(StageAError):
+    """One call of an engine failed; the batch may be split and tried again."""
+
+
+class EngineOutOfMemoryError(EngineError):
+    """The device has no room for this many photos at once."""
+
+
+class EngineContractError(EngineError):
+    """An engine returned the wrong number of answers, or answers to other requests."""
+
+
+class FailureBudgetError(StageAError):
+    """More groups were rejected than `max_failed_fraction` allows; nothing was published."""

@@ -1,0 +1,84 @@
+"""From the prompt texts and a mission to the system and user message of one photo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.missions import Mission
+
+DEFAULT_PROFILE: Final = "summary_runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The texts around one photo: a system message, and the user text that follows the photo."""
+
+    system: str
+    user: str
+
+
+def build_prompt(
+    mission: Mission, *, profile: str = DEFAULT_PROFILE, prompts_file: str | Path | None = None
+) -> Prompt:
+    """The prompt of a mission.
+
+    System: task base and not-on-site rule. User: instruction, scene block of the mission's dataset,
+    mission focus. ConfigurationError names a missing profile, text or scene block.
+    """
+    texts, source = _load_texts(prompts_file)
+    if profile not in texts:
+        raise ConfigurationError(f"{source}: unknown prompt profile {profile!r}; known: {', '.join(texts)}")
+    node = texts[profile]
+    system = [_text(node, source, profile, "system", key) for key in ("task", "not_on_site")]
+    focus = _text(node, source, profile, "user", "focus")
+    try:
+        focus = focus.format(mission=mission.name, focus=mission.focus)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigurationError(
+            f"{source}: {profile}.user.focus may hold only {{mission}} and {{focus}} in braces ({error})"
+        ) from error
+    user = [
+        _text(node, source, profile, "user", "instruction"),
+        _text(node, source, profile, "user", "scene", mission.dataset),
+        focus,
+    ]
+    return Prompt(system="\n".join(system), user="\n".join(user))
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """SHA-256 of both texts: part of the fingerprint under which answers are remembered."""
+    payload = json.dumps([prompt.system, prompt.user], ensure_ascii=False).encode()
+    return hashlib.sha256(payload).hexdigest()
+
+
+def _load_texts(prompts_file: str | Path | None) -> tuple[Mapping[str, object], str]:
+    if prompts_file is None:
+        packaged = files("stage_a_pipeline.prompts").joinpath("stage_a.toml").read_text("utf-8")
+        return tomllib.loads(packaged), "stage_a.toml"
+    path = Path(prompts_file)
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig")), str(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"prompts file {path} cannot be read: {error.strerror or error}; correct prompts_file or unset it"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"prompts file {path} is not valid TOML: {error}") from error
+
+
+def _text(node: object, source: str, *keys: str) -> str:
+    for key in keys[1:]:
+        if not isinstance(node, Mapping) or key not in node:
+            raise ConfigurationError(f"{source}: prompt text {'.'.join(keys)} is missing")
+        node = node[key]
+    if not isinstance(node, str) or not node.strip():
+        raise ConfigurationError(f"{source}: prompt text {'.'.join(keys)} must be text that is not blank")
+    return node.strip()

@@ -1,0 +1,296 @@
+"""Settings: one frozen class per stage, from defaults, a TOML file, the environment, and run config.
+
+Later sources win. Every value is checked when it is read: an unknown key, a wrong type or a value
+out of range is a ConfigurationError that names the place, what is known there, and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.prompts import DEFAULT_PROFILE
+from stage_a_pipeline.vocabulary import Dataset
+
+BUILTIN_CHECKPOINT: Final = "builtin"
+"""Stands for the small demonstration checkpoint inside this package."""
+
+DEFAULT_MAX_PIXELS: Final[Mapping[Dataset, int]] = {"bbu": 1_048_576, "rru": 2_097_152}
+
+FilePath = Annotated[Path, Field(strict=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DiscoverySettings(_Section):
+    """Where the photos are, and what may be followed there."""
+
+    input_root: FilePath | None = Field(
+        None, description="Folder that holds one folder per mission. Required."
+    )
+    missions_file: FilePath | None = Field(None, description="TOML file that adds or overrides missions.")
+    allow_external_symlinks: bool = Field(
+        False, description="Follow symbolic links that lead out of the input root."
+    )
+
+
+class SamplingSettings(_Section):
+    """How many groups of each label to take."""
+
+    pass_count: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Pass groups per mission; unset takes all, 0 none."
+    )
+    fail_count: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Fail groups per mission; unset takes all, 0 none."
+    )
+    seed: int = Field(42, description="Seed of the pass sample; fail groups use seed + 1.")
+
+
+class PromptSettings(_Section):
+    """Which prompt texts to send with a photo."""
+
+    profile: str = Field(DEFAULT_PROFILE, description="Profile within the prompts file.")
+    prompts_file: FilePath | None = Field(
+        None, description="TOML file with own texts, in the form of prompts/stage_a.toml."
+    )
+
+
+class EngineSettings(_Section):
+    """The model, its devices, and how it generates."""
+
+    engine: Literal["transformers", "fake"] = Field(
+        "transformers", description="`transformers` runs a Qwen3-VL checkpoint, `fake` needs no model."
+    )
+    checkpoint: str = Field(
+        BUILTIN_CHECKPOINT,
+        description="Folder or hub id of a Qwen3-VL checkpoint in safetensors; `builtin` is the demo's.",
+    )
+    adapter: FilePath | None = Field(None, description="LoRA adapter folder, merged on load.")
+    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:\d+)$")], ...] = Field(
+        ("cpu",), strict=False, min_length=1, description="One worker per entry: `cpu`, `cuda:0`, ..."
+    )
+    batch_size: int = Field(32, ge=1, description="Photos per device and batch.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Weights in memory; auto is float32 on a CPU, bfloat16 on CUDA."
+    )
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention kernel of transformers."
+    )
+    max_pixels: Annotated[int, Field(ge=1024)] | None = Field(
+        None, description="Pixels a photo keeps; unset is 1048576 for bbu and 2097152 for rru missions."
+    )
+    max_new_tokens: int = Field(1024, ge=1, description="Longest answer, in tokens.")
+    temperature: float = Field(0.0, ge=0.0, le=5.0, description="0 decodes greedily; above 0 samples.")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="Nucleus of sampling; used above temperature 0.")
+    repetition_penalty: float = Field(1.05, gt=0.0, le=5.0, description="1.0 is none.")
+    seed: int = Field(42, description="Seed of sampling; used above temperature 0.")
+    verify_inputs: bool = Field(
+        False, description="Record hash, size and image tokens of each shard's first batch, and check them."
+    )
+    fake_faults: FilePath | None = Field(
+        None, description="TOML file with the faults that the fake engine plays; engine `fake` only."
+    )
+
+    def max_pixels_for(self, dataset: Dataset) -> int:
+        """The pixel limit of a photo of that dataset."""
+        return self.max_pixels or DEFAULT_MAX_PIXELS[dataset]
+
+
+class InferenceSettings(_Section):
+    """How photos are batched, sharded and given up on."""
+
+    batching_mode: Literal["cross_group", "per_group"] = Field(
+        "cross_group", description="Whether successive groups share batches."
+    )
+    sharding_mode: Literal["per_group", "per_image"] = Field(
+        "per_group", description="What is dealt out to the devices: whole groups, or single photos."
+    )
+    decode_workers: int = Field(2, ge=1, le=64, description="Threads per device that decode photos ahead.")
+    max_failed_fraction: float = Field(
+        0.1, ge=0.0, le=1.0, description="Share of rejected groups (two at least) above which a run fails."
+    )
+    lease_dir: FilePath | None = Field(
+        None, description="Folder of the device leases; unset is one per user in the temporary folder."
+    )
+
+    @model_validator(mode="after")
+    def _sharding_fits_batching(self) -> InferenceSettings:
+        if self.sharding_mode == "per_image" and self.batching_mode != "cross_group":
+            raise ValueError("sharding_mode 'per_image' needs batching_mode 'cross_group'")
+        return self
+
+
+class FailReasonSettings(_Section):
+    """The reviewers' workbook. Columns are numbers from 0, or header names when `header` is true."""
+
+    workbook: FilePath | None = Field(None, description="xlsx, xls or ods; unset passes records through.")
+    sheet: str | None = Field(None, description="Sheet name; unset is the first sheet.")
+    header: bool = Field(False, description="Whether the first row names the columns.")
+    group_id_column: int | str = 0
+    mission_column: int | str = 2
+    reason_column: int | str = 5
+    flag_column: int | str = 6
+    fail_flag: int = Field(2, description="Value of the flag column that marks a fail.")
+
+    @field_validator("group_id_column", "mission_column", "reason_column", "flag_column")
+    @classmethod
+    def _column_is_not_negative(cls, column: int | str) -> int | str:
+        if isinstance(column, int) and column < 0:
+            raise ValueError("a column number counts from 0")
+        return column
+
+    @model_validator(mode="after")
+    def _names_need_a_header(self) -> FailReasonSettings:
+        if not self.header and any(isinstance(column, str) for column in self.columns):
+            raise ValueError("columns given by name need header = true")
+        return self
+
+    @property
+    def columns(self) -> tuple[int | str, int | str, int | str, int | str]:
+        """Group id, mission, reason and flag column, in that order."""
+        return self.group_id_column, self.mission_column, self.reason_column, self.flag_column
+
+
+class OutputSettings(_Section):
+    """Where results go."""
+
+    output_dir: FilePath = Field(
+        Path("output"), description="Folder of the JSONL files; tables, journals and locks lie in its `work`."
+    )
+
+    @property
+    def work_dir(self) -> Path:
+        """Folder of everything that is not a final result."""
+        return self.output_dir / "work"
+
+
+class Settings(_Section):
+    """All settings of Stage-A."""
+
+    discovery: DiscoverySettings = DiscoverySettings()
+    sampling: SamplingSettings = SamplingSettings()
+    prompts: PromptSettings = PromptSettings()
+    engine: EngineSettings = EngineSettings()
+    inference: InferenceSettings = InferenceSettings()
+    fail_reasons: FailReasonSettings = FailReasonSettings()
+    output: OutputSettings = OutputSettings()
+
+    def require_input_root(self) -> Path:
+        """The input root, or a ConfigurationError that says how to set it."""
+        if self.discovery.input_root is None:
+            raise ConfigurationError(
+                "no input root is set; give discovery.input_root in the settings file or STAGE_A_INPUT_ROOT"
+            )
+        return self.discovery.input_root
+
+
+SETTINGS_VARIABLE: Final = "STAGE_A_SETTINGS"
+ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
+    "STAGE_A_INPUT_ROOT": ("discovery", "input_root"),
+    "STAGE_A_MISSIONS": ("discovery", "missions_file"),
+    "STAGE_A_CHECKPOINT": ("engine", "checkpoint"),
+    "STAGE_A_DEVICES": ("engine", "devices"),
+    "STAGE_A_WORKBOOK": ("fail_reasons", "workbook"),
+    "STAGE_A_OUTPUT_DIR": ("output", "output_dir"),
+}
+"""Environment variables and the settings they set. STAGE_A_SETTINGS names the TOML file."""
+
+Layer = dict[str, dict[str, Any]]
+
+
+def load_settings(
+    *,
+    environ: Mapping[str, str],
+    settings_file: str | Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Defaults, then the TOML file, then the environment, then `overrides` (run config).
+
+    `settings_file` wins over STAGE_A_SETTINGS. Relative paths in the file are relative to its
+    folder, elsewhere to the working directory. Raises ConfigurationError.
+    """
+    file = settings_file or environ.get(SETTINGS_VARIABLE) or None
+    layers = [_read_file(Path(file))] if file is not None else []
+    layers += [_read_environment(environ), {name: dict(keys) for name, keys in (overrides or {}).items()}]
+    merged: Layer = {}
+    for layer in layers:
+        for section, values in layer.items():
+            merged.setdefault(section, {}).update(values)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _read_file(path: Path) -> Layer:
+    try:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"settings file {path} cannot be read: {error.strerror or error}; "
+            f"correct {SETTINGS_VARIABLE} or unset it"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"settings file {path} is not valid TOML: {error}") from error
+    try:
+        Settings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(f"settings file {path}: {_explain(error)}") from None
+    return {name: _resolve_paths(name, keys, path.parent) for name, keys in document.items()}
+
+
+def _resolve_paths(section: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    fields = type(getattr(Settings(), section)).model_fields
+    is_path = {key for key in values if "Path" in str(fields[key].annotation)}
+    return {key: str(base / value) if key in is_path else value for key, value in values.items()}
+
+
+def _read_environment(environ: Mapping[str, str]) -> Layer:
+    known = [SETTINGS_VARIABLE, *ENVIRONMENT]
+    layer: Layer = {}
+    for variable, value in environ.items():
+        if not variable.startswith("STAGE_A_") or not value.strip():
+            continue
+        if variable not in known:
+            raise ConfigurationError(
+                f"unknown environment variable {variable}; known: {', '.join(known)}. "
+                "Everything else is set in the settings file."
+            )
+        if variable in ENVIRONMENT:
+            section, key = ENVIRONMENT[variable]
+            layer.setdefault(section, {})[key] = _split(value) if key == "devices" else value
+    return layer
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(_explain_one(dict(detail)) for detail in error.errors(include_url=False))
+
+
+def _explain_one(detail: Mapping[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"unknown setting {'.'.join(location)!r}; {hint}known: {', '.join(known)}"
+    given = detail.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"setting {'.'.join(location) or 'settings'}: {detail['msg']}{shown}"
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    if not section:
+        return list(Settings.model_fields)
+    return list(type(getattr(Settings(), section[0])).model_fields)
