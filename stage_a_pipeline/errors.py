@@ -58,25 +58,31 @@ class PhotoError(StageAError, ValueError):
 
 
 class RecordError(StageAError, ValueError):
-    """A record that breaks the data contract. `field` names the place, `line` where one is known."""
+    """A record that breaks the data contract: `field` names the place in it.
 
-    def __init__(self, field: str, problem: str, *, line: int | None = None) -> None:
-        where = f"line {line}: " if line is not None else ""
-        super().__init__(f"{where}{field}: {problem}")
+    `line` (from 1) and `source` (the file) where they are known.
+    """
+
+    def __init__(
+        self, field: str, problem: str, *, line: int | None = None, source: str | None = None
+    ) -> None:
+        place = ", ".join(filter(None, (source, f"line {line}" if line is not None else None)))
+        super().__init__(f"{place}: {field}: {problem}" if place else f"{field}: {problem}")
         self.field = field
         self.problem = problem
         self.line = line
+        self.source = source
 
-    def at_line(self, line: int) -> RecordError:
-        """The same error, naming the line of the file it was found on (from 1)."""
-        return RecordError(self.field, self.problem, line=line)
+    def at_line(self, line: int, *, source: str | None = None) -> RecordError:
+        """The same error, naming the line (from 1), and the file where it is not told elsewhere."""
+        return RecordError(self.field, self.problem, line=line, source=source)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_record_error, (self.field, self.problem, self.line)
+        return _rebuild_record_error, (self.field, self.problem, self.line, self.source)
 
 
-def _rebuild_record_error(field: str, problem: str, line: int | None) -> RecordError:
-    return RecordError(field, problem, line=line)
+def _rebuild_record_error(field: str, problem: str, line: int | None, source: str | None) -> RecordError:
+    return RecordError(field, problem, line=line, source=source)
 
 
 class JournalError(StageAError):
