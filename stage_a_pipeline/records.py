@@ -42,7 +42,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One photo's place in the run: `group_index` in discovery order, `image_index` from 1."""
+    """One photo's place in the run: `group_index` among the sampled groups from 0, `image_index` from 1."""
 
     group_index: int
     image_index: int
@@ -55,7 +55,10 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One photo's answer. Token counts are of the prompt and of the generated answer."""
+    """One photo's answer. Token counts are of the prompt and of the generated answer.
+
+    `text` and `flags` are what cleaning made of `raw_text`; `text` is empty before.
+    """
 
     ref: ImageRef
     content_sha256: str
@@ -65,6 +68,8 @@ class Summary:
     generated_tokens: int
     attempts: int = 1
     reused: bool = False
+    text: str = ""
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +200,10 @@ def _text(value: object, field: str) -> str:
         raise RecordError(field, f"must be text, not {_kind(value)}")
     if not value.strip():
         raise RecordError(field, "must not be blank")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RecordError(field, f"{value!r} holds half of a surrogate pair, which is not UTF-8") from None
     return value
 
 

@@ -99,6 +99,12 @@ class EngineSettings(_Section):
         None, description="TOML file with the faults that the fake engine plays; engine `fake` only."
     )
 
+    def dtype_on(self, device: str) -> str:
+        """The torch dtype's name on that device, `auto` resolved."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if device.startswith("cuda") else "float32"
+
     def max_pixels_for(self, dataset: Dataset) -> int:
         """The pixel limit of a photo of that dataset."""
         return self.max_pixels or DEFAULT_MAX_PIXELS[dataset]
@@ -133,11 +139,13 @@ class FailReasonSettings(_Section):
 
     workbook: FilePath | None = Field(None, description="xlsx, xls or ods; unset passes records through.")
     sheet: str | None = Field(None, description="Sheet name; unset is the first sheet.")
-    header: bool = Field(False, description="Whether the first row names the columns.")
-    group_id_column: int | str = 0
-    mission_column: int | str = 2
-    reason_column: int | str = 5
-    flag_column: int | str = 6
+    header: bool = Field(
+        False, description="Whether the first row names the columns; columns may then be names."
+    )
+    group_id_column: int | str = Field(0, description="Column of the group id.")
+    mission_column: int | str = Field(2, description="Column of the mission's name.")
+    reason_column: int | str = Field(5, description="Column of the reviewers' reason.")
+    flag_column: int | str = Field(6, description="Column of the flag.")
     fail_flag: int = Field(2, description="Value of the flag column that marks a fail.")
 
     @field_validator("group_id_column", "mission_column", "reason_column", "flag_column")

@@ -71,14 +71,13 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The engine's setting, for logs and the fingerprint."""
+        """The engine's setting, for logs."""
 
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 over everything in the engine that shapes answers: weights, tokenizer, dtype, version."""
+    def target_size(self, width: int, height: int, *, max_pixels: int) -> tuple[int, int]:
+        """Width and height at which the model sees a photo of that size, so that it is resized once.
 
-    def target_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height at which the model sees a photo of that size, so that it is resized once."""
+        Raises PhotoError for a shape that the model cannot take.
+        """
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         """One completion per request, same order, same ids.

@@ -1,0 +1,185 @@
+"""`stage-a`: thin commands over the functions that the assets call.
+
+Modules that a command needs are imported inside it: `stage-a --help` loads neither Dagster nor torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stage_a_pipeline import __version__
+from stage_a_pipeline.errors import StageAError
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+
+def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Show an error that is meant for users as one sentence, and exit with 1."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except StageAError as error:
+            raise click.ClickException(str(error)) from None
+
+    return guarded
+
+
+def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--settings FILE, as every command that reads settings takes it."""
+    return click.option(
+        "--settings",
+        "settings_file",
+        type=ANY_PATH,
+        help="Settings file (TOML). Without it, STAGE_A_SETTINGS names one.",
+    )(command)
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """Photos of base-station installations to one summary per photo and one JSONL per mission."""
+
+
+@main.command()
+@click.option("--mission", "missions", multiple=True, required=True, help="Mission name; may be repeated.")
+@settings_option
+@click.option("--verbose", is_flag=True, help="Show Dagster's log instead of a progress bar.")
+@clear_errors
+def materialize(missions: tuple[str, ...], settings_file: Path | None, verbose: bool) -> None:
+    """Materialise every asset of the missions in this process.
+
+    Exits with 1 when a mission failed; the others are published all the same.
+    """
+    from stage_a_pipeline.terminal import materialise_with_bar
+
+    failed = materialise_with_bar(missions, settings_file=settings_file, verbose=verbose)
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.option("--mission", "missions", multiple=True, help="Mission name; all when left out.")
+@settings_option
+@clear_errors
+def status(missions: tuple[str, ...], settings_file: Path | None) -> None:
+    """Show per mission what is discovered, remembered, written and rejected, and where."""
+    from stage_a_pipeline.settings import load_settings
+    from stage_a_pipeline.status import mission_status
+    from stage_a_pipeline.terminal import print_status
+
+    settings = load_settings(environ=os.environ, settings_file=settings_file)
+    print_status(mission_status(settings, missions), settings)
+
+
+@main.command()
+@click.argument("file", type=ANY_PATH)
+@clear_errors
+def validate(file: Path) -> None:
+    """Check a canonical JSONL against the data contract.
+
+    Exits with 1 when a line breaks it, naming line and field.
+    """
+    from stage_a_pipeline.jsonl import validate_file
+
+    validation = validate_file(file)
+    for warning in validation.warnings:
+        click.echo(f"{file}: warning: {warning}", err=True)
+    for error in validation.errors:
+        click.echo(f"{file}: {error}", err=True)
+    click.echo(f"{file}: {validation.lines} lines, {validation.error_count} errors")
+    sys.exit(1 if validation.errors else 0)
+
+
+@main.group()
+def demo() -> None:
+    """Sample photos, and a run of the whole pipeline on them."""
+
+
+@demo.command("tree")
+@click.option("--root", type=ANY_PATH, required=True, help="Folder to write to; must be empty or new.")
+@click.option(
+    "--mission", "missions", multiple=True, help="Mission name; may be repeated. All when left out."
+)
+@click.option(
+    "--groups", type=click.IntRange(min=1), default=12, show_default=True, help="Groups per mission."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--broken", type=click.IntRange(min=0), default=0, show_default=True, help="Broken photo files."
+)
+@clear_errors
+def demo_tree(root: Path, missions: tuple[str, ...], groups: int, seed: int, broken: int) -> None:
+    """Render photos of invented installations, a reviewers' workbook, and the truth about both."""
+    from stage_a_pipeline.demo.tree import write_demo_tree
+    from stage_a_pipeline.missions import load_missions
+
+    known = load_missions()
+    names = [known.require(name).name for name in missions] or list(known)
+    click.echo(write_demo_tree(root, missions=names, groups=groups, seed=seed, broken=broken).sentence())
+
+
+@demo.command("run")
+@click.option("--dir", "folder", type=ANY_PATH, default=Path("demo_run"), show_default=True)
+@clear_errors
+def demo_run(folder: Path) -> None:
+    """Render a sample tree and materialise it with the built-in checkpoint."""
+    from stage_a_pipeline.terminal import run_demo
+
+    sys.exit(1 if run_demo(folder) else 0)
+
+
+@demo.command("ui")
+@click.option("--dir", "folder", type=ANY_PATH, default=Path("demo_run"), show_default=True)
+@click.option("--port", type=int, default=3000, show_default=True)
+@clear_errors
+def demo_ui(folder: Path, port: int) -> None:
+    """Open the Dagster UI on the demo's results, on this machine only."""
+    from stage_a_pipeline.terminal import serve_demo
+
+    serve_demo(folder, port=port)
+
+
+@demo.command("train")
+@click.option("--out", type=ANY_PATH, required=True, help="Folder for the checkpoint and the training state.")
+@click.option("--seed", type=int, default=11, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
+@clear_errors
+def demo_train(out: Path, seed: int, device: str) -> None:
+    """Train the small demonstration checkpoint from nothing; continues where it was stopped."""
+    from stage_a_pipeline.demo.train import train
+
+    train(out, seed=seed, device=device)
+
+
+@main.group()
+def bench() -> None:
+    """Benchmarks, each against its baseline in the same run."""
+
+
+@bench.command("batching")
+@click.option(
+    "--groups", type=click.IntRange(min=2), default=40, show_default=True, help="Groups of 1 to 5 photos."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--checkpoint", default="builtin", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_batching(
+    groups: int, batch_size: int, checkpoint: str, device: str, seed: int, json_file: Path | None
+) -> None:
+    """Images per CPU second: batches across groups against batches per group."""
+    from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
+
+    workload = BatchingWorkload(groups, batch_size, checkpoint, device, seed)
+    print_comparison(compare_batching(workload), json_file)

@@ -1,0 +1,95 @@
+"""Assets from folders and the workbook: image_groups, sampled_groups, fail_reasons."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
+from stage_a_pipeline.defs.previews import groups_preview
+from stage_a_pipeline.defs.resources import SettingsResource
+from stage_a_pipeline.discovery import discover_groups, listing_hash
+from stage_a_pipeline.fail_reasons import load_fail_reasons
+from stage_a_pipeline.sampling import sample_groups
+from stage_a_pipeline.tables import (
+    fail_reasons_to_table,
+    groups_from_table,
+    groups_to_table,
+    with_metadata,
+)
+
+GROUP = "stage_a"
+
+
+@dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"file"}, code_version="1")
+def image_groups(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.Output[pa.Table]:
+    """The mission's photo groups as they lie in the input root, in discovery order."""
+    discovery = settings.load().discovery
+    found = discover_groups(
+        settings.load().require_input_root(),
+        context.partition_key,
+        missions=MISSIONS,
+        allow_external_symlinks=discovery.allow_external_symlinks,
+    )
+    for warning in found.warnings:
+        context.log.warning(str(warning))
+    for skipped in found.skipped:
+        context.log.warning(f"skipped {skipped.path} ({skipped.reason}): {skipped.detail}")
+    found.require_groups()
+    return dg.Output(
+        groups_to_table(found.groups),
+        data_version=dg.DataVersion(listing_hash(found.groups)),
+        metadata={
+            "groups": len(found.groups),
+            "photos": sum(len(group.images) for group in found.groups),
+            "skipped": len(found.skipped),
+            "warnings": len(found.warnings),
+            "preview": groups_preview(found.groups),
+        },
+    )
+
+
+@dg.asset(partitions_def=mission_partitions, group_name=GROUP, code_version="1")
+def sampled_groups(
+    context: dg.AssetExecutionContext, settings: SettingsResource, image_groups: pa.Table
+) -> pa.Table:
+    """The pass and fail groups to summarise: all of them, or a reproducible sample per label."""
+    sampling = settings.load().sampling
+    sampled = sample_groups(
+        groups_from_table(image_groups),
+        pass_count=sampling.pass_count,
+        fail_count=sampling.fail_count,
+        seed=sampling.seed,
+    )
+    sampled.require_groups()
+    context.add_output_metadata(
+        {
+            **sampled.stats.to_mapping(),
+            "photos": sum(len(group.images) for group in sampled.groups),
+            "preview": groups_preview(sampled.groups),
+        }
+    )
+    return with_metadata(groups_to_table(sampled.groups), {"discovered": str(image_groups.num_rows)})
+
+
+@dg.asset(group_name=GROUP, kinds={"excel"}, code_version="1")
+def fail_reasons(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.Output[pa.Table]:
+    """The reviewers' reasons by ticket and mission, from the workbook, if one is configured."""
+    configured = settings.load().fail_reasons
+    if configured.workbook is None:
+        context.log.info("no workbook is configured (STAGE_A_WORKBOOK): records pass without fail reasons")
+        return dg.Output(fail_reasons_to_table({}), metadata={"workbook": "none configured"})
+    reasons = load_fail_reasons(configured.workbook, configured, missions=MISSIONS)
+    for warning in reasons.warnings:
+        context.log.warning(warning)
+    table = with_metadata(fail_reasons_to_table(reasons.by_ticket), {"workbook": str(configured.workbook)})
+    return dg.Output(
+        table,
+        metadata={
+            "workbook": dg.MetadataValue.path(os.fspath(Path(configured.workbook).absolute())),
+            "tickets": len(reasons.by_ticket),
+            "rows_read": reasons.rows_read,
+            "rows_dropped": dg.MetadataValue.json(reasons.dropped_counts()),
+        },
+    )

@@ -1,0 +1,84 @@
+"""How runs are started: the code location's defaults, and missions materialised in this process."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+from stage_a_pipeline.defs import checks, delivery, ingest, stage_a
+from stage_a_pipeline.defs.io_managers import ParquetStore
+from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
+from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
+from stage_a_pipeline.errors import StageAError
+
+
+ASSETS: Final = [
+    ingest.image_groups,
+    ingest.sampled_groups,
+    ingest.fail_reasons,
+    stage_a.stage_a_summaries,
+    delivery.clean_summaries,
+    delivery.enriched_records,
+    delivery.stage_a_jsonl,
+]
+CHECKS: Final = dg.load_asset_checks_from_modules([checks])
+
+
+@dataclass(frozen=True, slots=True)
+class MissionRun:
+    """How one mission's run ended; `error` is None when everything was published."""
+
+    mission: str
+    error: str | None = None
+
+
+def default_executor() -> dg.ExecutorDefinition:
+    """One device needs no process per step, whose imports alone take seconds; several devices do."""
+    several = len(SETTINGS_AT_LOAD.engine.devices) > 1
+    return dg.multiprocess_executor if several else dg.in_process_executor
+
+
+def default_resources(
+    settings: SettingsResource | None = None, progress: LogProgress | None = None
+) -> dict[str, Any]:
+    """The resources of the code location, or those of one run in this process."""
+    settings = settings or SettingsResource()
+    return {
+        "settings": settings,
+        "progress": progress or LogProgress(),
+        "io_manager": ParquetStore(settings=settings, folder="tables"),
+        "scratch_io": ParquetStore(settings=settings, folder="scratch"),
+    }
+
+
+def materialise_missions(
+    missions: Sequence[str], *, settings: SettingsResource, progress: LogProgress, verbose: bool = False
+) -> Iterator[MissionRun]:
+    """Materialise every asset of each mission in this process, one run per mission.
+
+    A failed mission does not keep the next from running. The runs are seen in the Dagster UI when
+    DAGSTER_HOME is set; without it they leave nothing but their files.
+    """
+    persistent = bool(os.environ.get("DAGSTER_HOME"))
+    with dg.DagsterInstance.get() if persistent else dg.DagsterInstance.ephemeral() as instance:
+        for mission in missions:
+            yield _materialise(mission, instance, default_resources(settings, progress), verbose=verbose)
+
+
+def _materialise(
+    mission: str, instance: dg.DagsterInstance, resources: dict[str, Any], *, verbose: bool
+) -> MissionRun:
+    level = "INFO" if verbose else "CRITICAL"
+    try:
+        dg.materialize(
+            [*ASSETS, *CHECKS],
+            partition_key=mission,
+            resources=resources,
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+        )
+    except (StageAError, dg.DagsterError) as error:
+        return MissionRun(mission, str(error))
+    return MissionRun(mission)

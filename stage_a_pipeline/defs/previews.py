@@ -1,0 +1,90 @@
+"""Small tables with thumbnails for the asset pages. Everything from files or models is escaped."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import dagster as dg
+
+from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.images import thumbnail_jpeg
+from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
+
+_ROWS = 6
+_TEXT_LIMIT = 160
+
+
+def groups_preview(groups: Sequence[Group]) -> dg.MarkdownMetadataValue:
+    """The first groups of each label, with their first photo."""
+    chosen = [*_first(groups, "fail"), *_first(groups, "pass")]
+    rows = (
+        (_thumbnail(group.images[0]), _text(group.group_id), group.label, str(len(group.images)))
+        for group in chosen
+    )
+    return _markdown(("photo", "group", "label", "photos"), rows)
+
+
+def outcomes_preview(outcomes: Sequence[Outcome]) -> dg.MarkdownMetadataValue:
+    """Rejected photos first, then some that were summarised."""
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    summarised = [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
+    shown: list[Outcome] = [*rejected[:_ROWS], *summarised[:_ROWS]]
+    rows = (
+        (
+            _thumbnail(outcome.ref.image),
+            _text(f"{outcome.ref.group.group_id}/{outcome.ref.image.name}"),
+            _text(_what_became(outcome)),
+        )
+        for outcome in shown
+    )
+    return _markdown(("photo", "file", "outcome"), rows)
+
+
+def records_preview(records: Sequence[GroupRecord]) -> dg.TableMetadataValue:
+    """The first records, one row per photo."""
+    rows = (
+        dg.TableRecord(
+            {
+                "group_id": record.group_id,
+                "label": record.label,
+                "image": image,
+                "summary": summary,
+                "fail_reasons": " | ".join(record.fail_reasons or ()),
+            }
+        )
+        for record in records
+        for image, summary in zip(record.images, record.summaries, strict=True)
+    )
+    return dg.MetadataValue.table(list(islice(rows, 30)))
+
+
+def _first(groups: Sequence[Group], label: str) -> list[Group]:
+    return list(islice((group for group in groups if group.label == label), _ROWS // 2))
+
+
+def _what_became(outcome: Outcome) -> str:
+    if isinstance(outcome, Rejection):
+        return f"rejected ({outcome.stage}, {outcome.reason}): {outcome.detail}"
+    return outcome.text or outcome.raw_text
+
+
+def _thumbnail(image: Image) -> str:
+    try:
+        encoded = base64.b64encode(thumbnail_jpeg(image.path)).decode()
+    except PhotoError as error:
+        return f"({error.reason})"
+    return f"![photo](data:image/jpeg;base64,{encoded})"
+
+
+def _text(text: str) -> str:
+    """Text that neither Markdown nor HTML gives a meaning to, on one line of a table."""
+    line = " ".join(text.split())
+    shortened = line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
+    escaped = html.escape(shortened, quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in escaped)
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.MarkdownMetadataValue:
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    return dg.MetadataValue.md("\n".join(lines))

@@ -1,0 +1,220 @@
+"""An engine without a model: answers from the pixels, deterministic, with faults on demand.
+
+For tests and dry runs. Faults come from a TOML file (setting `engine.fake_faults`):
+
+    seconds_per_batch = 0.01      # what a call costs, on top of seconds_per_photo each
+    max_batch = 8                 # more photos at once are "out of memory"
+
+    [[fault]]
+    match = "*/IMG_3.jpg"         # glob on the request id, "<group id>/<image name>#<place>"
+    kind = "error"                # one of FAULT_KINDS
+    times = 1                     # how often it strikes; 0 is always
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import random
+import signal
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, cast, get_args
+
+from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
+from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
+from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.vocabulary import CATEGORY, IRRELEVANT, STATISTICS, VOCABULARY, Category
+
+FaultKind = Literal[
+    "error",
+    "out_of_memory",
+    "kill",
+    "hang",
+    "empty",
+    "truncated",
+    "repetition",
+    "invalid",
+    "too_few",
+    "reordered",
+]
+FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
+_FACTOR = 32
+_MIN_PIXELS = 4096
+_COSTS = ("seconds_per_batch", "seconds_per_photo", "max_batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong for requests whose id matches the glob; `times` 0 is every time."""
+
+    match: str
+    kind: FaultKind
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FakeBehaviour:
+    """How the fake engine behaves: its cost per call and photo, its memory, its faults."""
+
+    seconds_per_batch: float = 0.0
+    seconds_per_photo: float = 0.0
+    max_batch: int | None = None
+    faults: tuple[Fault, ...] = ()
+
+
+class FakeEngine:
+    """Answers each photo with a canonical summary drawn from its pixels alone."""
+
+    name = "fake"
+
+    def __init__(self, behaviour: FakeBehaviour | None = None) -> None:
+        self._behaviour = behaviour or FakeBehaviour()
+        self._strikes = [0] * len(self._behaviour.faults)
+        self.batch_sizes: list[int] = []
+
+    def target_size(self, width: int, height: int, *, max_pixels: int) -> tuple[int, int]:
+        """See Engine."""
+        largest = max(_MIN_PIXELS, max_pixels)
+        return fit_pixels(width, height, factor=_FACTOR, min_pixels=_MIN_PIXELS, max_pixels=largest)
+
+    def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
+        """See Engine."""
+        behaviour = self._behaviour
+        self.batch_sizes.append(len(requests))
+        time.sleep(behaviour.seconds_per_batch + behaviour.seconds_per_photo * len(requests))
+        if behaviour.max_batch is not None and len(requests) > behaviour.max_batch:
+            raise EngineOutOfMemoryError(f"{len(requests)} photos at once; {behaviour.max_batch} have room")
+        struck = {request.id: kind for request in requests if (kind := self._strike(request.id))}
+        for request_id, kind in struck.items():
+            if kind in _BATCH_FAULTS:
+                _BATCH_FAULTS[kind](request_id)
+        completions = [self._complete(request, options, struck.get(request.id)) for request in requests]
+        if "too_few" in struck.values():
+            return completions[:-1]
+        return completions[::-1] if "reordered" in struck.values() else completions
+
+    def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
+        """See Engine."""
+        return [_trace(request) for request in requests]
+
+    def close(self) -> None:
+        """See Engine."""
+
+    def _strike(self, request_id: str) -> FaultKind | None:
+        for index, fault in enumerate(self._behaviour.faults):
+            if fnmatch.fnmatchcase(request_id, fault.match):
+                self._strikes[index] += 1
+                if fault.times == 0 or self._strikes[index] <= fault.times:
+                    return fault.kind
+        return None
+
+    def _complete(self, request: Request, options: GenerationOptions, kind: FaultKind | None) -> Completion:
+        seed = rgb_sha256(request.image)
+        if not options.greedy:
+            seed += f"/{options.seed}"
+        text = _ANSWER_FAULTS.get(kind or "", lambda text: text)(_summary(seed))
+        return Completion(
+            id=request.id,
+            text=text,
+            finish_reason="length" if kind == "truncated" else "stop",
+            prompt_tokens=len(request.prompt.system) + len(request.prompt.user),
+            generated_tokens=options.max_new_tokens if kind == "truncated" else len(text),
+        )
+
+
+def load_behaviour(path: Path | None) -> FakeBehaviour:
+    """The behaviour of a TOML file; ConfigurationError names the file, the key and what is known."""
+    if path is None:
+        return FakeBehaviour()
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"fake_faults {path} cannot be read as TOML: {error}") from error
+    rows = document.pop("fault", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigurationError(f"{path}: 'fault' must be a list of tables, written [[fault]]")
+    _refuse_unknown(document, _COSTS, path)
+    for key, value in document.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ConfigurationError(f"{path}: {key} must be a number from 0, not {value!r}")
+    return FakeBehaviour(**document, faults=tuple(_fault(row, path) for row in rows))
+
+
+def _fault(row: Mapping[str, object], path: Path) -> Fault:
+    _refuse_unknown(row, ("match", "kind", "times"), path)
+    if row.get("kind") not in FAULT_KINDS:
+        raise ConfigurationError(
+            f"{path}: fault kind must be one of {', '.join(FAULT_KINDS)}, not {row.get('kind')!r}"
+        )
+    times = row.get("times", 0)
+    if not isinstance(times, int) or times < 0:
+        raise ConfigurationError(f"{path}: fault times must be a number from 0, not {times!r}")
+    return Fault(match=str(row.get("match", "*")), kind=cast("FaultKind", row["kind"]), times=times)
+
+
+def _refuse_unknown(row: Mapping[str, object], known: Sequence[str], path: Path) -> None:
+    for key in row:
+        if key not in known:
+            raise ConfigurationError(f"{path}: unknown key {key!r}; known: {', '.join(known)}")
+
+
+def _fail(request_id: str) -> None:
+    raise EngineError(f"the fake engine fails on {request_id}, as told")
+
+
+def _run_out_of_memory(request_id: str) -> None:
+    raise EngineOutOfMemoryError(f"the fake engine has no room for {request_id}, as told")
+
+
+def _kill(_request_id: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang(_request_id: str) -> None:
+    time.sleep(3600)
+
+
+_BATCH_FAULTS: Final[Mapping[str, Callable[[str], None]]] = {
+    "error": _fail,
+    "out_of_memory": _run_out_of_memory,
+    "kill": _kill,
+    "hang": _hang,
+}
+
+_ANSWER_FAULTS: Final[Mapping[str, Callable[[str], str]]] = {
+    "empty": lambda _text: " ",
+    "truncated": lambda text: text[: len(text) // 2],
+    "repetition": lambda _text: '{"统计": [' + '{"类别": "电线"}, ' * 200,
+    "invalid": lambda _text: '{"统计": [{"类别": "电线", "捆扎": {"整齐": NaN}}]}',
+}
+
+
+def _summary(seed: str) -> str:
+    rng = random.Random(seed)
+    if rng.random() < 0.05:
+        return IRRELEVANT
+    categories = VOCABULARY[rng.choice(("bbu", "rru"))]
+    chosen = sorted(rng.sample(range(len(categories)), rng.randint(1, 3)))
+    entries = [_entry(categories[index], rng) for index in chosen]
+    return json.dumps({STATISTICS: entries}, ensure_ascii=False)
+
+
+def _entry(category: Category, rng: random.Random) -> dict[str, object]:
+    counts = {
+        attribute.name: {rng.choice(attribute.values): rng.randint(1, 3)}
+        for attribute in category.attributes
+        if attribute.values
+    }
+    return {CATEGORY: category.name, **counts}
+
+
+def _trace(request: Request) -> InputTrace:
+    width, height = request.image.size
+    grid = (1, height // 16, width // 16)
+    tokens = width * height // (_FACTOR * _FACTOR)
+    return InputTrace(request.id, rgb_sha256(request.image), width, height, grid, tokens, tokens)

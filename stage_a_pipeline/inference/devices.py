@@ -1,0 +1,48 @@
+"""Devices of a run: a name for each worker, and the lease that keeps one run per device."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stage_a_pipeline.storage import device_lease
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One place where a shard runs. Workers of the same device differ in `ordinal`."""
+
+    device: str
+    ordinal: int = 0
+
+    @property
+    def key(self) -> str:
+        """A name of letters, digits and underscores: `cpu`, `cpu_1`, `cuda_0`."""
+        name = self.device.replace(":", "_")
+        return f"{name}_{self.ordinal}" if self.ordinal else name
+
+
+def list_workers(devices: Sequence[str]) -> tuple[Worker, ...]:
+    """One worker per entry: `cpu,cpu` are two workers on the CPU."""
+    seen: Counter[str] = Counter()
+    workers = []
+    for device in devices:
+        workers.append(Worker(device, seen[device]))
+        seen[device] += 1
+    return tuple(workers)
+
+
+@contextmanager
+def leased(worker: Worker, lease_dir: Path | None, *, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the worker's device for this process; wait, saying for whom, while another holds it.
+
+    The lease is an OS file lock: it ends with its holder, however that ends.
+    """
+    folder = lease_dir or Path(tempfile.gettempdir()) / f"stage-a-leases-{os.getuid()}"
+    with device_lease(folder, worker.key, on_wait=on_wait):
+        yield

@@ -1,0 +1,85 @@
+"""What a shard did, and how fast: counts, tokens, batch fill, waiting, and the time that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(slots=True)
+class ShardMetrics:
+    """Counts of one shard. Seconds are wall time of the device's thread, but `decode_seconds`,
+    which is the sum over the decoding threads."""
+
+    photos: int = 0
+    inferred: int = 0
+    reused: int = 0
+    rejected: int = 0
+    retried: int = 0
+    batches: int = 0
+    batch_places: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    decode_seconds: float = 0.0
+    device_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Photos that ended, reused ones included, per second of the whole shard."""
+        return self.photos / self.seconds if self.seconds else 0.0
+
+    @property
+    def batch_fill(self) -> float:
+        """Share of the offered batch places that held a photo."""
+        return (self.inferred + self.retried) / self.batch_places if self.batch_places else 0.0
+
+    def to_mapping(self) -> dict[str, int | float]:
+        """The counts by name."""
+        return asdict(self)
+
+
+def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
+    """Sums over shards that ran side by side; `seconds` is that of the slowest."""
+    total = ShardMetrics()
+    for shard in shards:
+        for field in fields(ShardMetrics):
+            added = getattr(total, field.name) + getattr(shard, field.name)
+            setattr(total, field.name, added)
+        total.seconds = max(total.seconds - shard.seconds, shard.seconds)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a shard is."""
+
+    done: int
+    total: int
+    rejected: int
+    reused: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Photos per second, reused ones left out: they say nothing about the work ahead."""
+        return max(0, self.done - self.reused) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the shard is done at the present rate; None while there is no rate."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    def sentence(self) -> str:
+        """One line for a log."""
+        eta = self.eta_seconds
+        left = f", about {eta:.0f} s left" if eta is not None and self.done < self.total else ""
+        return (
+            f"{self.done} of {self.total} photos, {self.rate:.1f} photos/s, "
+            f"{self.reused} reused, {self.rejected} rejected{left}"
+        )
+
+
+ProgressListener = Callable[[Progress], None]
+"""Called after every batch, from the device's thread."""

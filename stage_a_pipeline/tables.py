@@ -1,0 +1,267 @@
+"""Arrow tables of the records, as assets hand them over in Parquet.
+
+A photo stands in a table by its group's place and its own; the group itself stands once, in the
+table of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Outcome, Rejection, Summary
+
+_TEXT = pa.string()
+_TEXTS = pa.list_(pa.string())
+
+
+def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+
+
+_PLACE = (
+    _field("group_index", pa.int64(), "place of the group among the sampled ones, from 0"),
+    _field("image_index", pa.int32(), "place of the photo in its group, from 1"),
+)
+_TICKET = (
+    _field("mission", _TEXT, "任务名称"),
+    _field("label", _TEXT, "pass or fail (审核结果)"),
+    _field("group_id", _TEXT, "工单编号"),
+)
+
+GROUPS: Final = pa.schema(
+    [
+        *_TICKET,
+        _field("folder", _TEXT, "folder of the photos"),
+        _field("images", _TEXTS, "file names in natural order"),
+    ]
+)
+
+SHARD: Final = pa.schema(_PLACE)
+
+OUTCOMES: Final = pa.schema(
+    [
+        *_PLACE,
+        *_TICKET,
+        _field("image", _TEXT, "file name"),
+        _field("status", _TEXT, "summarised or rejected"),
+        _field("text", _TEXT, "clean summary", nullable=True),
+        _field("flags", _TEXTS, "what cleaning noticed"),
+        _field("raw_text", _TEXT, "the engine's answer as it came", nullable=True),
+        _field("finish_reason", _TEXT, "stop or length", nullable=True),
+        _field("prompt_tokens", pa.int32(), "tokens of the prompt, photo included", nullable=True),
+        _field("generated_tokens", pa.int32(), "tokens of the answer", nullable=True),
+        _field("attempts", pa.int32(), "how often the engine was asked"),
+        _field("reused", pa.bool_(), "answered by the journal or by an identical photo"),
+        _field("content_sha256", _TEXT, "SHA-256 of the file", nullable=True),
+        _field("stage", _TEXT, "where a rejected photo was lost", nullable=True),
+        _field("reason", _TEXT, "code of the rejection", nullable=True),
+        _field("detail", _TEXT, "the rejection in a sentence", nullable=True),
+    ]
+)
+
+RECORDS: Final = pa.schema(
+    [
+        *_TICKET,
+        _field("images", _TEXTS, "file names in natural order"),
+        _field("summaries", _TEXTS, "summary of each image"),
+        _field("fail_reasons", _TEXTS, "reviewers' reasons of a fail", nullable=True),
+    ]
+)
+
+FAIL_REASONS: Final = pa.schema(
+    [
+        _field("group_id", _TEXT, "工单编号"),
+        _field("mission", _TEXT, "任务名称"),
+        _field("reasons", _TEXTS, "reasons, sorted"),
+    ]
+)
+
+
+def groups_to_table(groups: Iterable[Group]) -> pa.Table:
+    """Groups as GROUPS, in the given order."""
+    return _table(
+        GROUPS,
+        (
+            {
+                "mission": group.mission,
+                "label": group.label,
+                "group_id": group.group_id,
+                "folder": str(group.folder),
+                "images": [image.name for image in group.images],
+            }
+            for group in groups
+        ),
+    )
+
+
+def groups_from_table(table: pa.Table) -> tuple[Group, ...]:
+    """The inverse of `groups_to_table`."""
+    return tuple(
+        Group(
+            mission=row["mission"],
+            label=row["label"],
+            group_id=row["group_id"],
+            folder=Path(row["folder"]),
+            images=tuple(Image(Path(row["folder"], name), name) for name in row["images"]),
+        )
+        for row in _rows(table)
+    )
+
+
+def shard_to_table(refs: Iterable[ImageRef], metadata: Mapping[str, str]) -> pa.Table:
+    """The places of a shard's photos, with what its worker must know as schema metadata."""
+    rows = ({"group_index": ref.group_index, "image_index": ref.image_index} for ref in refs)
+    return with_metadata(_table(SHARD, rows), metadata)
+
+
+def shard_from_table(table: pa.Table, groups: Sequence[Group]) -> list[ImageRef]:
+    """The photos of a shard."""
+    return [
+        ImageRef(row["group_index"], row["image_index"], groups[row["group_index"]]) for row in _rows(table)
+    ]
+
+
+def outcomes_to_table(outcomes: Iterable[Outcome]) -> pa.Table:
+    """Outcomes as OUTCOMES, in the given order."""
+    return _table(OUTCOMES, map(_outcome_row, outcomes))
+
+
+def outcomes_from_table(table: pa.Table, groups: Sequence[Group]) -> list[Outcome]:
+    """The inverse of `outcomes_to_table`; `groups` are the sampled groups the places refer to."""
+    return [_outcome(row, groups) for row in _rows(table)]
+
+
+def records_to_table(records: Iterable[GroupRecord]) -> pa.Table:
+    """Group records as RECORDS, in the given order."""
+    return _table(
+        RECORDS,
+        (
+            {
+                "mission": record.mission,
+                "label": record.label,
+                "group_id": record.group_id,
+                "images": list(record.images),
+                "summaries": list(record.summaries),
+                "fail_reasons": None if record.fail_reasons is None else list(record.fail_reasons),
+            }
+            for record in records
+        ),
+    )
+
+
+def records_from_table(table: pa.Table) -> list[GroupRecord]:
+    """The inverse of `records_to_table`."""
+    return [
+        GroupRecord(
+            group_id=row["group_id"],
+            mission=row["mission"],
+            label=row["label"],
+            images=tuple(row["images"]),
+            summaries=tuple(row["summaries"]),
+            fail_reasons=None if row["fail_reasons"] is None else tuple(row["fail_reasons"]),
+        )
+        for row in _rows(table)
+    ]
+
+
+def fail_reasons_to_table(by_ticket: Mapping[tuple[str, str], tuple[str, ...]]) -> pa.Table:
+    """Fail reasons by (group id, mission) as FAIL_REASONS, sorted by ticket."""
+    return _table(
+        FAIL_REASONS,
+        (
+            {"group_id": group_id, "mission": mission, "reasons": list(reasons)}
+            for (group_id, mission), reasons in sorted(by_ticket.items())
+        ),
+    )
+
+
+def fail_reasons_from_table(table: pa.Table) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The inverse of `fail_reasons_to_table`."""
+    return {(row["group_id"], row["mission"]): tuple(row["reasons"]) for row in _rows(table)}
+
+
+def with_metadata(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
+    """The table with these texts as its schema metadata."""
+    return table.replace_schema_metadata(dict(metadata))
+
+
+def table_metadata(table: pa.Table) -> dict[str, str]:
+    """The texts of `with_metadata`; what pyarrow adds of its own is left out."""
+    raw: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items() if key != b"ARROW:schema"}
+
+
+def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+    group = outcome.ref.group
+    row: dict[str, Any] = {
+        "group_index": outcome.ref.group_index,
+        "image_index": outcome.ref.image_index,
+        "mission": group.mission,
+        "label": group.label,
+        "group_id": group.group_id,
+        "image": outcome.ref.image.name,
+        "raw_text": outcome.raw_text,
+        "attempts": outcome.attempts,
+        "content_sha256": outcome.content_sha256,
+        "flags": [],
+        "reused": False,
+    }
+    if isinstance(outcome, Rejection):
+        rejected = {"stage": outcome.stage, "reason": outcome.reason, "detail": outcome.detail}
+        return {**row, "status": "rejected", **rejected}
+    return {
+        **row,
+        "status": "summarised",
+        "text": outcome.text or None,
+        "flags": list(outcome.flags),
+        "finish_reason": outcome.finish_reason,
+        "prompt_tokens": outcome.prompt_tokens,
+        "generated_tokens": outcome.generated_tokens,
+        "reused": outcome.reused,
+    }
+
+
+def _outcome(row: Mapping[str, Any], groups: Sequence[Group]) -> Outcome:
+    ref = ImageRef(row["group_index"], row["image_index"], groups[row["group_index"]])
+    if row["status"] == "rejected":
+        return Rejection(
+            ref,
+            row["stage"],
+            row["reason"],
+            row["detail"],
+            raw_text=row["raw_text"],
+            content_sha256=row["content_sha256"],
+            attempts=row["attempts"],
+        )
+    return Summary(
+        ref=ref,
+        content_sha256=row["content_sha256"],
+        raw_text=row["raw_text"],
+        finish_reason=row["finish_reason"],
+        prompt_tokens=row["prompt_tokens"],
+        generated_tokens=row["generated_tokens"],
+        attempts=row["attempts"],
+        reused=row["reused"],
+        text=row["text"] or "",
+        flags=tuple(row["flags"]),
+    )
+
+
+def _table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]], chunk: int = 4096) -> pa.Table:
+    batches, waiting = [], []
+    for row in rows:
+        waiting.append(row)
+        if len(waiting) == chunk:
+            batches.append(pa.RecordBatch.from_pylist(waiting, schema=schema))
+            waiting = []
+    batches.append(pa.RecordBatch.from_pylist(waiting, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()

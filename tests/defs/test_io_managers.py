@@ -1,0 +1,53 @@
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from stage_a_pipeline.defs.io_managers import ParquetStore, column_schema
+from stage_a_pipeline.defs.resources import SettingsResource
+from stage_a_pipeline.tables import GROUPS, table_metadata, with_metadata
+from tests.conftest import BRACKETS
+
+TABLE = with_metadata(pa.table({"编号": ["甲", "乙"]}), {"discovered": "2"})
+
+
+@pytest.fixture
+def stored(tmp_path):
+    partitions = dg.StaticPartitionsDefinition([BRACKETS])
+
+    @dg.asset(partitions_def=partitions)
+    def numbers() -> pa.Table:
+        return TABLE
+
+    @dg.asset(partitions_def=partitions)
+    def read_back(numbers: pa.Table) -> pa.Table:
+        assert numbers.equals(TABLE)
+        assert table_metadata(numbers) == {"discovered": "2"}
+        return numbers
+
+    store = ParquetStore(settings=SettingsResource(output={"output_dir": str(tmp_path)}), folder="tables")
+    result = dg.materialize([numbers, read_back], partition_key=BRACKETS, resources={"io_manager": store})
+    assert result.success
+    return tmp_path, result
+
+
+def test_a_table_comes_back_as_it_was_under_a_chinese_partition_with_brackets(stored):
+    folder, _ = stored
+    assert (folder / "work" / "tables" / "numbers" / f"{BRACKETS}.parquet").is_file()
+
+
+def test_nothing_temporary_is_left(stored):
+    folder, _ = stored
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".parquet"}
+
+
+def test_rows_and_columns_stand_in_the_metadata(stored):
+    _, result = stored
+    metadata = result.asset_materializations_for_node("numbers")[0].metadata
+    assert metadata["dagster/row_count"].value == 2
+    assert [column.name for column in metadata["dagster/column_schema"].value.columns] == ["编号"]
+
+
+def test_columns_carry_their_descriptions():
+    columns = {column.name: column for column in column_schema(GROUPS).columns}
+    assert columns["images"].description == "file names in natural order"
+    assert columns["images"].constraints.nullable is False

@@ -1,0 +1,149 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from stage_a_pipeline.errors import JournalError, OutputError
+from stage_a_pipeline.inference.journal import Answer, Journal, count_answers, run_fingerprint
+
+ANSWER = Answer("标签/1\n第二行", "stop", 120, 7, 1)
+
+
+def write(folder, shard, shas, fingerprint="f"):
+    with Journal(folder, shard) as journal:
+        for sha in shas:
+            journal.append_answer(f"g/{sha}.jpg", sha, fingerprint, ANSWER)
+
+
+def test_an_answer_is_found_again_by_the_next_process(tmp_path):
+    write(tmp_path, "cpu", ["a"])
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.find("a", "f") == ANSWER
+        assert journal.knows("a", "f")
+        assert len(journal) == 1
+
+
+def test_an_answer_is_found_right_after_it_was_appended(tmp_path):
+    with Journal(tmp_path, "cpu") as journal:
+        journal.append_answer("g/a.jpg", "a", "f", ANSWER)
+        assert journal.find("a", "f") == ANSWER
+
+
+@pytest.mark.parametrize(("sha", "fingerprint"), [("b", "f"), ("a", "other")])
+def test_other_bytes_or_another_fingerprint_find_nothing(tmp_path, sha, fingerprint):
+    write(tmp_path, "cpu", ["a"])
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.find(sha, fingerprint) is None
+        assert not journal.knows(sha, fingerprint)
+
+
+def test_answers_of_other_shards_are_found(tmp_path):
+    write(tmp_path, "cuda_0", ["a"])
+    write(tmp_path, "cuda_1", ["b"])
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.find("a", "f") == ANSWER
+        assert journal.find("b", "f") == ANSWER
+    assert count_answers(tmp_path) == 2
+
+
+def test_a_failure_is_written_but_never_reused(tmp_path):
+    with Journal(tmp_path, "cpu") as journal:
+        journal.append_failure("g/a.jpg", "a", "f", reason="truncated", attempts=2)
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.find("a", "f") is None
+    line = json.loads((tmp_path / "cpu.jsonl").read_text("utf-8"))
+    assert (line["status"], line["reason"], line["attempts"]) == ("rejected", "truncated", 2)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 12, 40])
+def test_a_torn_last_line_is_cut_off_and_the_rest_kept(tmp_path, cut):
+    write(tmp_path, "cpu", ["a", "b"])
+    path = tmp_path / "cpu.jsonl"
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) - cut)
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.torn_bytes > 0
+        assert journal.find("a", "f") == ANSWER
+        assert journal.find("b", "f") is None
+        journal.append_answer("g/b.jpg", "b", "f", ANSWER)
+    assert path.read_bytes() == whole
+
+
+def test_a_file_without_any_whole_line_is_emptied(tmp_path):
+    (tmp_path / "cpu.jsonl").write_bytes(b'{"photo":"g/a')
+    with Journal(tmp_path, "cpu") as journal:
+        assert len(journal) == 0
+    assert (tmp_path / "cpu.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("damage", ["标".encode(), b"\x00", b"x"])
+def test_damage_in_the_middle_is_refused_with_file_and_line(tmp_path, damage):
+    write(tmp_path, "cpu", ["a", "b", "c"])
+    path = tmp_path / "cpu.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1][:30] + damage + lines[1][30 + len(damage) :]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JournalError, match=r"cpu\.jsonl, line 2 is damaged"):
+        Journal(tmp_path, "cpu")
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_torn_line_of_another_shard_is_left_alone(tmp_path):
+    write(tmp_path, "cpu", ["a"])
+    with (tmp_path / "cuda_0.jsonl").open("wb") as file:
+        file.write(b'{"photo":"still being writ')
+    with Journal(tmp_path, "cpu") as journal:
+        assert len(journal) == 1
+    assert (tmp_path / "cuda_0.jsonl").read_bytes().endswith(b"writ")
+
+
+def test_the_journal_reads_like_a_log(tmp_path):
+    write(tmp_path, "cpu", ["a"])
+    line = json.loads((tmp_path / "cpu.jsonl").read_text("utf-8"))
+    assert line["photo"] == "g/a.jpg"
+    assert line["text"] == ANSWER.raw_text
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    with pytest.raises(OutputError, match="file"):
+        Journal(blocked / "journal", "cpu")
+
+
+def test_committed_answers_survive_a_kill(tmp_path):
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        from stage_a_pipeline.inference.journal import Answer, Journal
+        journal = Journal(Path(sys.argv[1]), "cpu")
+        for name in "ab":
+            journal.append_answer(name, name, "f", Answer("t", "stop", 1, 1, 1))
+        journal.commit()
+        journal.append_answer("c", "c", "f", Answer("t", "stop", 1, 1, 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    with Journal(tmp_path, "cpu") as journal:
+        assert journal.knows("a", "f")
+        assert journal.knows("b", "f")
+
+
+def test_the_fingerprint_depends_on_every_part_and_its_place():
+    assert (
+        len(
+            {
+                run_fingerprint("a", "b"),
+                run_fingerprint("b", "a"),
+                run_fingerprint("ab"),
+                run_fingerprint("a"),
+            }
+        )
+        == 4
+    )

@@ -1,0 +1,174 @@
+"""The commands as a newcomer types them: real processes, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
+from tests.conftest import BRACKETS, MISSION, write_groups
+
+BIN = Path(sys.executable).parent
+FAKE_SETTINGS = '[engine]\nengine = "fake"\nbatch_size = 4\n'
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    write_groups(tmp_path / "in", MISSION, {"fail": [3, 1, 2], "pass": [4, 2]})
+    write_groups(tmp_path / "in", BRACKETS, {"fail": [1], "pass": [2]}, first_seed=50)
+    (tmp_path / "settings.toml").write_text(FAKE_SETTINGS)
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    return tmp_path
+
+
+def run(workplace: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    names = {
+        "STAGE_A_INPUT_ROOT": str(workplace / "in"),
+        "STAGE_A_OUTPUT_DIR": str(workplace / "out"),
+        "STAGE_A_SETTINGS": str(workplace / "settings.toml"),
+        "DAGSTER_HOME": str(workplace / "dagster"),
+        "COLUMNS": "200",
+        **environment,
+    }
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        cwd=workplace,
+        env={**os.environ, **{name: value for name, value in names.items() if value}},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def dagster(workplace, mission, **environment):
+    selection = ("--select", "+key:stage_a_jsonl", "--partition", mission)
+    module = ("-m", "stage_a_pipeline.definitions")
+    return run(workplace, "dagster", "asset", "materialize", *module, *selection, **environment)
+
+
+@pytest.mark.parametrize("mission", [MISSION, BRACKETS])
+def test_dagster_asset_materialize_publishes_a_mission(workplace, mission):
+    done = dagster(workplace, mission)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert output_paths(workplace / "out", mission).jsonl.exists()
+
+
+def test_dagster_asset_materialize_loses_exactly_the_group_of_a_broken_photo(workplace):
+    photo = workplace / "in" / MISSION / "审核不通过" / "QC-20241028-fail001" / "IMG_2.jpg"
+    photo.write_bytes(photo.read_bytes()[:-300])
+    assert dagster(workplace, MISSION).returncode == 0
+    paths = output_paths(workplace / "out", MISSION)
+    assert [r.group_id[-7:] for r in read_records(paths.jsonl)] == [
+        "fail002",
+        "fail003",
+        "pass001",
+        "pass002",
+    ]
+    assert json.loads(paths.rejected.read_text("utf-8"))["group_id"] == "QC-20241028-fail001"
+
+
+def test_dagster_asset_materialize_with_two_devices_runs_in_processes(workplace):
+    done = dagster(workplace, MISSION, STAGE_A_DEVICES="cpu,cpu")
+    assert done.returncode == 0, done.stderr[-3000:]
+    journals = {path.name for path in (workplace / "out" / "work" / "journal" / MISSION).iterdir()}
+    assert journals == {"cpu.jsonl", "cpu_1.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"STAGE_A_INPUT_ROOT": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"STAGE_A_DEVICES": "gpu"}, "engine.devices"),
+        ({"STAGE_A_DEVICE": "cpu"}, "unknown environment variable STAGE_A_DEVICE"),
+        ({"STAGE_A_SETTINGS": "/nowhere.toml"}, "settings file /nowhere.toml cannot be read"),
+    ],
+)
+def test_dagster_asset_materialize_fails_with_a_clear_error(workplace, environment, message):
+    done = dagster(workplace, MISSION, **environment)
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+
+
+def test_an_unknown_partition_fails(workplace):
+    assert dagster(workplace, "不存在").returncode != 0
+
+
+def test_materialize_publishes_several_missions_and_says_where(workplace):
+    done = run(workplace, "stage-a", "materialize", "--mission", MISSION, "--mission", BRACKETS)
+    assert done.returncode == 0, done.stderr
+    for mission in (MISSION, BRACKETS):
+        paths = output_paths(workplace / "out", mission)
+        assert str(paths.jsonl) in done.stdout.replace("\n", "")
+        assert read_manifest(paths.manifest).counts.rejected == 0
+
+
+def test_materialize_takes_settings_from_the_option_and_aliases_as_names(workplace):
+    write_groups(workplace / "in", "BBU线缆布放要求", {"fail": [1], "pass": [1]}, first_seed=80)
+    done = run(
+        workplace, "stage-a", "materialize", "--mission", "BBU线缆布放要求",
+        "--settings", str(workplace / "settings.toml"), STAGE_A_SETTINGS="", DAGSTER_HOME="",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert output_paths(workplace / "out", "BBU线缆布放").jsonl.exists()
+
+
+def test_a_failed_mission_fails_the_command_but_not_the_other_mission(workplace):
+    for photo in (workplace / "in" / MISSION).rglob("*.jpg"):
+        photo.write_bytes(b"")
+    done = run(workplace, "stage-a", "materialize", "--mission", MISSION, "--mission", BRACKETS)
+    assert done.returncode == 1
+    assert "5 of 5 groups were rejected" in done.stdout.replace("\n", " ")
+    assert output_paths(workplace / "out", BRACKETS).jsonl.exists()
+    assert not output_paths(workplace / "out", MISSION).jsonl.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("materialize", "--mission", "不存在"), "unknown mission '不存在'; known missions: "),
+        (("status", "--mission", "不存在"), "unknown mission '不存在'"),
+        (("demo", "tree", "--root", "t", "--mission", "不存在"), "unknown mission '不存在'"),
+        (("validate", "nowhere.jsonl"), "nowhere.jsonl"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_non_zero(workplace, arguments, message):
+    done = run(workplace, "stage-a", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_counts_what_is_there_and_what_was_delivered(workplace):
+    run(workplace, "stage-a", "materialize", "--mission", MISSION)
+    done = run(workplace, "stage-a", "status")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if MISSION in line)
+    assert [cell.strip() for cell in row.split("│")[2:7]] == ["5", "12", "12", "5", "0"]
+    other = next(line for line in done.stdout.splitlines() if BRACKETS in line)
+    assert [cell.strip() for cell in other.split("│")[2:7]] == ["2", "3", "0", "-", "-"]
+
+
+def test_validate_names_line_and_field(workplace):
+    run(workplace, "stage-a", "materialize", "--mission", MISSION)
+    path = output_paths(workplace / "out", MISSION).jsonl
+    assert run(workplace, "stage-a", "validate", str(path)).returncode == 0
+    lines = path.read_text("utf-8").splitlines()
+    record = json.loads(lines[1])
+    record["per_image"]["image_9"] = "x"
+    path.write_text("\n".join([lines[0], json.dumps(record, ensure_ascii=False), *lines[2:]]) + "\n", "utf-8")
+    done = run(workplace, "stage-a", "validate", str(path))
+    assert done.returncode == 1
+    assert "line 2: per_image.image_9" in done.stderr
+
+
+def test_help_needs_neither_dagster_nor_torch(workplace):
+    script = "import sys; import stage_a_pipeline.cli; print({'dagster', 'torch'} & set(sys.modules))"
+    done = run(workplace, "python", "-c", script)
+    assert done.stdout.strip() == "set()"

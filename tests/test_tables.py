@@ -1,0 +1,72 @@
+from pathlib import Path
+
+from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Rejection, Summary
+from stage_a_pipeline.tables import (
+    FAIL_REASONS,
+    GROUPS,
+    OUTCOMES,
+    RECORDS,
+    fail_reasons_from_table,
+    fail_reasons_to_table,
+    groups_from_table,
+    groups_to_table,
+    outcomes_from_table,
+    outcomes_to_table,
+    records_from_table,
+    records_to_table,
+    shard_from_table,
+    shard_to_table,
+    table_metadata,
+    with_metadata,
+)
+
+FOLDER = Path("/photos/挡风板安装检查/审核通过/g1")
+GROUP = Group("挡风板安装检查", "pass", "g1", FOLDER, tuple(Image(FOLDER / n, n) for n in ("a.jpg", "b.jpg")))
+SUMMARY = Summary(ImageRef(0, 1, GROUP), "sha", "raw\ntext", "stop", 120, 7, 2, True, "text", ("repaired",))
+REJECTION = Rejection(ImageRef(0, 2, GROUP), "read", "truncated", "b.jpg ends early", None, "sha2", 1)
+
+
+def test_groups_survive_the_table():
+    assert groups_from_table(groups_to_table([GROUP])) == (GROUP,)
+
+
+def test_outcomes_survive_the_table():
+    assert outcomes_from_table(outcomes_to_table([SUMMARY, REJECTION]), [GROUP]) == [SUMMARY, REJECTION]
+
+
+def test_records_keep_the_difference_between_no_reasons_and_none_known():
+    records = [
+        GroupRecord("g", "m", "fail", ("a.jpg",), ("无关图片",), reasons) for reasons in (None, (), ("甲", "乙"))
+    ]
+    assert records_from_table(records_to_table(records)) == records
+
+
+def test_fail_reasons_survive_the_table_sorted_by_ticket():
+    reasons = {("b", "m"): ("甲",), ("a", "m"): ("乙", "丙")}
+    assert fail_reasons_from_table(fail_reasons_to_table(reasons)) == reasons
+    assert fail_reasons_to_table(reasons).column("group_id").to_pylist() == ["a", "b"]
+
+
+def test_a_shard_names_places_and_carries_its_plan():
+    refs = [ImageRef(0, 2, GROUP)]
+    table = shard_to_table(refs, {"device": "cuda:0"})
+    assert shard_from_table(table, [GROUP]) == refs
+    assert table_metadata(table) == {"device": "cuda:0"}
+
+
+def test_empty_tables_keep_their_columns():
+    assert groups_to_table([]).schema.equals(GROUPS)
+    assert outcomes_to_table([]).schema.equals(OUTCOMES)
+    assert records_to_table([]).schema.equals(RECORDS)
+    assert fail_reasons_to_table({}).schema.equals(FAIL_REASONS)
+
+
+def test_more_rows_than_a_chunk_keep_their_order():
+    groups = [Group("m", "pass", f"g{n}", Path(f"/g{n}"), GROUP.images) for n in range(9000)]
+    table = groups_to_table(groups)
+    assert table.num_rows == 9000
+    assert table.column("group_id").to_pylist() == [group.group_id for group in groups]
+
+
+def test_metadata_is_text_by_name():
+    assert table_metadata(with_metadata(groups_to_table([]), {"discovered": "7"})) == {"discovered": "7"}
