@@ -9,13 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import DATASETS, Dataset
 
 _KEYS = ("name", "dataset", "aliases", "focus")
 _UNSAFE = re.compile(r'[/\\\x00-\x1f\x7f"*?<>|:]')
 """Characters that cannot stand in a folder, partition or output file name everywhere."""
+
+_MAX_NAME_BYTES: Final = 200
+"""File systems allow 255; output files add a suffix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,8 @@ def load_missions(user_file: str | Path | None = None) -> MissionTable:
 
 
 def _read_user_file(path: Path) -> dict[str, dict[str, object]]:
-    try:
-        document = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"missions file {path} cannot be read: {error.strerror or error}; "
-            "correct missions_file (STAGE_A_MISSIONS) or unset it"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"missions file {path} is not valid TOML: {error}") from error
-    return _parse_rows(document, str(path))
+    remedy = "correct missions_file (STAGE_A_MISSIONS) or unset it"
+    return _parse_rows(read_toml(path, what="missions file", remedy=remedy), str(path))
 
 
 def _parse_rows(document: Mapping[str, object], source: str) -> dict[str, dict[str, object]]:
@@ -107,14 +104,19 @@ def _parse_rows(document: Mapping[str, object], source: str) -> dict[str, dict[s
     return rows
 
 
-def _checked_name(name: object, source: str) -> str:
+def _checked_name(name: object, source: str, kind: str = "mission name") -> str:
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError(f"{source}: every [[mission]] needs a name (text)")
+        raise ConfigurationError(f"{source}: every {kind} must be text that is not blank, not {name!r}")
     name = unicodedata.normalize("NFC", name)
     if name != name.strip() or name.startswith(".") or _UNSAFE.search(name) or "..." in name:
         raise ConfigurationError(
-            f"{source}: mission name {name!r} cannot be a folder and partition name; "
+            f"{source}: {kind} {name!r} cannot be a folder and partition name; "
             'leave out leading dots, surrounding blanks, "...", and / \\ : * ? " < > |'
+        )
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise ConfigurationError(
+            f"{source}: {kind} {name!r} is longer than {_MAX_NAME_BYTES} bytes in UTF-8, and output "
+            "files could not be named after it; shorten it"
         )
     return name
 
@@ -148,7 +150,7 @@ def _build_mission(row: Mapping[str, object], source: str) -> Mission:
         name=str(row["name"]),
         dataset="bbu" if dataset == "bbu" else "rru",
         focus=focus.strip(),
-        aliases=tuple(_checked_name(alias, where) for alias in aliases),
+        aliases=tuple(_checked_name(alias, where, "alias") for alias in aliases),
     )
 
 

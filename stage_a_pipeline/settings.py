@@ -6,16 +6,24 @@ out of range is a ConfigurationError that names the place, what is known there, 
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.prompts import DEFAULT_PROFILE
+from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, section_fields, suggestion
+from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import Dataset
 
 BUILTIN_CHECKPOINT: Final = "builtin"
@@ -23,7 +31,19 @@ BUILTIN_CHECKPOINT: Final = "builtin"
 
 DEFAULT_MAX_PIXELS: Final[Mapping[Dataset, int]] = {"bbu": 1_048_576, "rru": 2_097_152}
 
-FilePath = Annotated[Path, Field(strict=False)]
+
+def _expanded(path: object) -> object:
+    if not isinstance(path, str):
+        return path
+    if not path.strip():
+        raise ValueError("a path must not be blank; leave the setting out instead")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_expanded)]
 
 
 class _Section(BaseModel):
@@ -71,6 +91,7 @@ class EngineSettings(_Section):
     )
     checkpoint: str = Field(
         BUILTIN_CHECKPOINT,
+        min_length=1,
         description="Folder or hub id of a Qwen3-VL checkpoint in safetensors; `builtin` is the demo's.",
     )
     adapter: FilePath | None = Field(None, description="LoRA adapter folder, merged on load.")
@@ -211,94 +232,69 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Environment variables and the settings they set. STAGE_A_SETTINGS names the TOML file."""
 
-Layer = dict[str, dict[str, Any]]
-
 
 def load_settings(
     *,
     environ: Mapping[str, str],
     settings_file: str | Path | None = None,
-    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> Settings:
     """Defaults, then the TOML file, then the environment, then `overrides` (run config).
 
     `settings_file` wins over STAGE_A_SETTINGS. Relative paths in the file are relative to its
     folder, elsewhere to the working directory. Raises ConfigurationError.
     """
-    file = settings_file or environ.get(SETTINGS_VARIABLE) or None
-    layers = [_read_file(Path(file))] if file is not None else []
-    layers += [_read_environment(environ), {name: dict(keys) for name, keys in (overrides or {}).items()}]
-    merged: Layer = {}
-    for layer in layers:
-        for section, values in layer.items():
-            merged.setdefault(section, {}).update(values)
+    file = settings_file or environ.get(SETTINGS_VARIABLE, "").strip()
+    layers = [_read_file(Path(file))] if file else []
+    layers += [*_read_environment(environ), Layer("run config", overrides or {})]
+    values, sources = merge_layers(layers)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(values)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error)) from None
+        raise ConfigurationError(explain(error, sources, Settings)) from None
 
 
 def _read_file(path: Path) -> Layer:
-    try:
-        document = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"settings file {path} cannot be read: {error.strerror or error}; "
-            f"correct {SETTINGS_VARIABLE} or unset it"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"settings file {path} is not valid TOML: {error}") from error
-    try:
-        Settings.model_validate(document)
-    except ValidationError as error:
-        raise ConfigurationError(f"settings file {path}: {_explain(error)}") from None
-    return {name: _resolve_paths(name, keys, path.parent) for name, keys in document.items()}
+    remedy = f"correct its path ({SETTINGS_VARIABLE} or --settings)"
+    document = read_toml(path, what="settings file", remedy=remedy)
+    base = path.absolute().parent
+    for section, keys in document.items():
+        if isinstance(keys, dict):
+            document[section] = {key: _anchored(section, key, value, base) for key, value in keys.items()}
+    return Layer(f"settings file {path}", document)
 
 
-def _resolve_paths(section: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    fields = type(getattr(Settings(), section)).model_fields
-    is_path = {key for key in values if "Path" in str(fields[key].annotation)}
-    return {key: str(base / value) if key in is_path else value for key, value in values.items()}
+def _anchored(section: str, key: str, value: object, base: Path) -> object:
+    """A relative path of the settings file as one below its folder; anything else unchanged."""
+    if not isinstance(value, str) or not value.strip() or value.startswith("~"):
+        return value
+    if (section, key) == ENVIRONMENT["STAGE_A_CHECKPOINT"]:
+        # Anything that is no folder beside the file may be a hub id.
+        is_path = value != BUILTIN_CHECKPOINT and (value.startswith(".") or (base / value).is_dir())
+    else:
+        is_path = _holds_path(section_fields(Settings, section).get(key))
+    return str(base / value) if is_path else value
 
 
-def _read_environment(environ: Mapping[str, str]) -> Layer:
+def _holds_path(annotation: object) -> bool:
+    return annotation is Path or any(map(_holds_path, get_args(annotation)))
+
+
+def _read_environment(environ: Mapping[str, str]) -> Iterator[Layer]:
     known = [SETTINGS_VARIABLE, *ENVIRONMENT]
-    layer: Layer = {}
     for variable, value in environ.items():
         if not variable.startswith("STAGE_A_") or not value.strip():
             continue
         if variable not in known:
             raise ConfigurationError(
-                f"unknown environment variable {variable}; known: {', '.join(known)}. "
-                "Everything else is set in the settings file."
+                f"unknown environment variable {variable}; {suggestion(variable, known)}; "
+                "everything else is set in the settings file"
             )
         if variable in ENVIRONMENT:
             section, key = ENVIRONMENT[variable]
-            layer.setdefault(section, {})[key] = _split(value) if key == "devices" else value
-    return layer
+            given = _split(value) if key == "devices" else value.strip()
+            yield Layer(f"environment variable {variable}", {section: {key: given}})
 
 
 def _split(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _explain(error: ValidationError) -> str:
-    return "; ".join(_explain_one(dict(detail)) for detail in error.errors(include_url=False))
-
-
-def _explain_one(detail: Mapping[str, Any]) -> str:
-    location = [str(part) for part in detail["loc"]]
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"unknown setting {'.'.join(location)!r}; {hint}known: {', '.join(known)}"
-    given = detail.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"setting {'.'.join(location) or 'settings'}: {detail['msg']}{shown}"
-
-
-def _known_keys(section: list[str]) -> list[str]:
-    if not section:
-        return list(Settings.model_fields)
-    return list(type(getattr(Settings(), section[0])).model_fields)

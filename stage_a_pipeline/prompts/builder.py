@@ -13,6 +13,7 @@ from typing import Final
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.toml_file import read_toml
 
 DEFAULT_PROFILE: Final = "summary_runtime"
 
@@ -41,7 +42,7 @@ def build_prompt(
     focus = _text(node, source, profile, "user", "focus")
     try:
         focus = focus.format(mission=mission.name, focus=mission.focus)
-    except (KeyError, IndexError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(
             f"{source}: {profile}.user.focus may hold only {{mission}} and {{focus}} in braces ({error})"
         ) from error
@@ -63,15 +64,8 @@ def _load_texts(prompts_file: str | Path | None) -> tuple[Mapping[str, object], 
     if prompts_file is None:
         packaged = files("stage_a_pipeline.prompts").joinpath("stage_a.toml").read_text("utf-8")
         return tomllib.loads(packaged), "stage_a.toml"
-    path = Path(prompts_file)
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig")), str(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"prompts file {path} cannot be read: {error.strerror or error}; correct prompts_file or unset it"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"prompts file {path} is not valid TOML: {error}") from error
+    remedy = "correct prompts.prompts_file or unset it"
+    return read_toml(Path(prompts_file), what="prompts file", remedy=remedy), str(prompts_file)
 
 
 def _text(node: object, source: str, *keys: str) -> str:

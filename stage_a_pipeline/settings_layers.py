@@ -1,0 +1,76 @@
+"""Settings from several sources laid over one another, and errors that name the source."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+Sources = Mapping[tuple[int | str, ...], str]
+"""Which source a section or a key of it was last set by, under `(section,)` or `(section, key)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Sections of settings as one source gives them, not yet checked; `source` names it in messages."""
+
+    source: str
+    values: Mapping[str, object]
+
+
+def merge_layers(layers: Iterable[Layer]) -> tuple[dict[str, object], Sources]:
+    """The sections key by key, later layers winning, and where each comes from."""
+    merged: dict[str, object] = {}
+    sources: dict[tuple[int | str, ...], str] = {}
+    for layer in layers:
+        for section, values in layer.values.items():
+            below = merged.get(section, {})
+            if values == {} and section in merged:
+                continue
+            if isinstance(values, Mapping) and isinstance(below, Mapping):
+                merged[section] = {**below, **values}
+                sources |= {(section, key): layer.source for key in values}
+            else:
+                merged[section] = values
+            sources[section,] = layer.source
+    return merged, sources
+
+
+def explain(error: ValidationError, sources: Sources, model: type[BaseModel]) -> str:
+    """What is wrong with each setting, where it was set, and what is known in its place."""
+    details = error.errors(include_url=False)
+    # A list with a wrong entry is reported as too short as well: the entry is what needs telling.
+    inner = {detail["loc"][:-1] for detail in details}
+    return "; ".join(
+        _explain_one(dict(detail), sources, model) for detail in details if detail["loc"] not in inner
+    )
+
+
+def suggestion(wrong: str, known: Sequence[str]) -> str:
+    """The known names, after the one that was probably meant."""
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known)}"
+
+
+def section_fields(model: type[BaseModel], section: object) -> dict[str, object]:
+    """Names of a section's settings with their types; none for a section that the model has not."""
+    field = model.model_fields.get(str(section))
+    kind = field.annotation if field is not None else None
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return {}
+    return {name: info.annotation for name, info in kind.model_fields.items()}
+
+
+def _explain_one(detail: Mapping[str, object], sources: Sources, model: type[BaseModel]) -> str:
+    location = detail["loc"]
+    assert isinstance(location, tuple)
+    source = sources.get(location[:2]) or sources.get(location[:1])
+    where, name = f"{source}: " if source else "", ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        known = section_fields(model, location[0]) if location[1:] else model.model_fields
+        return f"{where}unknown setting {name!r}; {suggestion(str(location[-1]), list(known))}"
+    given = detail.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{where}setting {name}: {str(detail['msg']).removeprefix('Value error, ')}{shown}"
