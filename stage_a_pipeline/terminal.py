@@ -80,23 +80,28 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
 
 def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
     """The status table, and below it what is wrong where."""
-    table = Table("mission")
+    table = Table()
+    table.add_column("mission", no_wrap=True)
     for name in ("groups", "photos", "remembered", "written", "rejected"):
         table.add_column(name, justify="right")
-    table.add_column("delivered file", overflow="fold")
-    problems = []
+    delivered, problems = [], []
     for row in rows:
         written, rejected = ("-" if count is None else str(count) for count in (row.written, row.rejected))
-        file = escape(str(row.jsonl)) if row.written is not None else "-"
-        table.add_row(
-            escape(row.mission), str(row.groups), str(row.photos), str(row.answers), written, rejected, file
-        )
+        counts = (str(row.groups), str(row.photos), str(row.answers), written, rejected)
+        table.add_row(escape(row.mission), *counts)
+        if row.written is not None:
+            delivered.append(row.jsonl)
         if row.problem:
             problems.append(row.problem)
     console.print(table)
-    console.print(
-        f"input: {settings.require_input_root()}   journals: {settings.output.work_dir / 'journal'}"
-    )
+    places = {
+        "input": [settings.require_input_root()],
+        "journals": [settings.output.work_dir / "journal"],
+        "delivered": delivered,
+    }
+    for name, paths in places.items():
+        for path in paths:
+            console.print(f"{name:10}{path}", markup=False, soft_wrap=True)
     for problem in problems:
         console.print(escape(problem), style="yellow")
 

@@ -36,7 +36,8 @@ def test_outcomes_survive_the_table():
 
 def test_records_keep_the_difference_between_no_reasons_and_none_known():
     records = [
-        GroupRecord("g", "m", "fail", ("a.jpg",), ("无关图片",), reasons) for reasons in (None, (), ("甲", "乙"))
+        GroupRecord("g", "m", "fail", ("a.jpg",), ("无关图片",), reasons)
+        for reasons in (None, (), ("甲", "乙"))
     ]
     assert records_from_table(records_to_table(records)) == records
 

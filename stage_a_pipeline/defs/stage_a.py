@@ -74,7 +74,7 @@ def summarise_shard(
         settings=loaded,
         run_id=context.run_id,
         listeners=Listeners(
-            progress=progress.listener(context.log, worker.key),
+            progress=progress.listener(context.log, f"{context.partition_key} on {worker.key}"),
             warning=context.log.warning,
             inputs=_input_log(context) if loaded.engine.verify_inputs else None,
         ),

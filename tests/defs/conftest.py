@@ -10,6 +10,7 @@ from stage_a_pipeline.defs.launch import ASSETS, CHECKS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from tests.conftest import MISSION
 
+
 @pytest.fixture
 def materialise(tmp_path: Path):
     """Materialise the whole chain of one mission in memory, with the fake engine unless told otherwise."""
@@ -35,7 +36,6 @@ def materialise(tmp_path: Path):
             partition_key=mission,
             resources={"settings": settings, "progress": LogProgress()},
             raise_on_error=raise_on_error,
-            run_config=run_config,
         )
 
     return run

@@ -2,9 +2,12 @@
 
 import json
 
+import dagster as dg
 import pytest
 import xlsxwriter
 
+from stage_a_pipeline.defs.launch import ASSETS, CHECKS
+from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import (
     ConfigurationError,
     DiscoveryError,
@@ -188,6 +191,23 @@ def test_a_failed_blocking_check_stops_what_follows(tmp_path, materialise, root,
     assert not result.success
     assert checks(result)["records_cover_their_images"] is False
     assert not output_paths(tmp_path / "out", MISSION).jsonl.exists()
+
+
+def test_run_config_goes_on_top_of_file_and_environment(tmp_path, root, monkeypatch):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[engine]\nengine = "fake"\n[sampling]\npass_count = 2\nfail_count = 0\n')
+    monkeypatch.setenv("STAGE_A_SETTINGS", str(settings))
+    monkeypatch.setenv("STAGE_A_INPUT_ROOT", str(root))
+    monkeypatch.setenv("STAGE_A_OUTPUT_DIR", str(tmp_path / "out"))
+    result = dg.materialize_to_memory(
+        [*ASSETS, *CHECKS],
+        partition_key=MISSION,
+        resources={"settings": SettingsResource(), "progress": LogProgress()},
+        run_config={"resources": {"settings": {"config": {"sampling": {"pass_count": 1}}}}},
+    )
+    assert result.success
+    records = list(read_records(output_paths(tmp_path / "out", MISSION).jsonl))
+    assert [record.label for record in records] == ["pass"]
 
 
 def test_a_missing_root_is_named(tmp_path, materialise):

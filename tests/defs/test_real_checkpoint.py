@@ -49,7 +49,9 @@ def test_rendered_photos_become_a_valid_file(tmp_path, result, root):
         {"engine": {"devices": ["cpu", "cpu"]}, "inference": {"sharding_mode": "per_image"}},
     ],
 )
-def test_greedy_output_is_the_same_for_every_batch_size_and_mode(tmp_path, materialise, result, root, variant):
+def test_greedy_output_is_the_same_for_every_batch_size_and_mode(
+    tmp_path, materialise, result, root, variant
+):
     expected = output_paths(tmp_path / "out", BRACKETS).jsonl.read_bytes()
     materialise(
         root,
