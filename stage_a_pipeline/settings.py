@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,13 +21,15 @@ from pydantic import (
 )
 
 from stage_a_pipeline.errors import ConfigurationError
-from stage_a_pipeline.prompts import DEFAULT_PROFILE
-from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, section_fields, suggestion
+from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
 from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import Dataset
 
 BUILTIN_CHECKPOINT: Final = "builtin"
 """Stands for the small demonstration checkpoint inside this package."""
+
+DEFAULT_PROFILE: Final = "summary_runtime"
+"""The packaged profile of prompt texts."""
 
 DEFAULT_MAX_PIXELS: Final[Mapping[Dataset, int]] = {"bbu": 1_048_576, "rru": 2_097_152}
 
@@ -272,12 +274,8 @@ def _anchored(section: str, key: str, value: object, base: Path) -> object:
         # Anything that is no folder beside the file may be a hub id.
         is_path = value != BUILTIN_CHECKPOINT and (value.startswith(".") or (base / value).is_dir())
     else:
-        is_path = _holds_path(section_fields(Settings, section).get(key))
+        is_path = key in path_settings(Settings, section)
     return str(base / value) if is_path else value
-
-
-def _holds_path(annotation: object) -> bool:
-    return annotation is Path or any(map(_holds_path, get_args(annotation)))
 
 
 def _read_environment(environ: Mapping[str, str]) -> Iterator[Layer]:

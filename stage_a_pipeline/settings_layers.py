@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -54,7 +56,12 @@ def suggestion(wrong: str, known: Sequence[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(known)}"
 
 
-def section_fields(model: type[BaseModel], section: object) -> dict[str, object]:
+def path_settings(model: type[BaseModel], section: str) -> set[str]:
+    """The settings of a section that are paths."""
+    return {name for name, kind in _kinds(model, section).items() if _holds_path(kind)}
+
+
+def _kinds(model: type[BaseModel], section: object) -> dict[str, object]:
     """Names of a section's settings with their types; none for a section that the model has not."""
     field = model.model_fields.get(str(section))
     kind = field.annotation if field is not None else None
@@ -63,13 +70,17 @@ def section_fields(model: type[BaseModel], section: object) -> dict[str, object]
     return {name: info.annotation for name, info in kind.model_fields.items()}
 
 
+def _holds_path(kind: object) -> bool:
+    return kind is Path or any(map(_holds_path, get_args(kind)))
+
+
 def _explain_one(detail: Mapping[str, object], sources: Sources, model: type[BaseModel]) -> str:
     location = detail["loc"]
     assert isinstance(location, tuple)
     source = sources.get(location[:2]) or sources.get(location[:1])
     where, name = f"{source}: " if source else "", ".".join(map(str, location))
     if detail["type"] == "extra_forbidden":
-        known = section_fields(model, location[0]) if location[1:] else model.model_fields
+        known = _kinds(model, location[0]) if location[1:] else model.model_fields
         return f"{where}unknown setting {name!r}; {suggestion(str(location[-1]), list(known))}"
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.settings import DEFAULT_PROFILE
 from stage_a_pipeline.toml_file import read_toml
-
-DEFAULT_PROFILE: Final = "summary_runtime"
 
 
 @dataclass(frozen=True, slots=True)
