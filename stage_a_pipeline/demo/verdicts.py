@@ -1,0 +1,125 @@
+"""The missions' rules: from what a group's photos show to pass or fail, with the reasons."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+from stage_a_pipeline.demo.scenes import Scene, SceneObject
+from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.records import Label
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An object in this state fails the group, for this reason."""
+
+    category: str
+    attribute: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Categories that some photo of the group must show, and states that none may show."""
+
+    required: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
+    counts_deflectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A group's label and, for a fail, the reasons in the order of the rule."""
+
+    label: Label
+    reasons: tuple[str, ...] = ()
+
+
+def _not_compliant(*categories: str) -> tuple[Fault, ...]:
+    return tuple(Fault(name, "符合性", "不符合", f"{name}不符合") for name in categories)
+
+
+_BAD_FASTENER = Fault("紧固件", "安装状态", "不合格", "紧固件不合格")
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        "BBU安装方式检查（正装）": Rule(("BBU设备", "BBU安装螺丝"), _not_compliant("BBU安装螺丝")),
+        "BBU接地线检查": Rule(
+            ("机柜处接地螺丝", "地排处接地螺丝"),
+            (
+                *_not_compliant("机柜处接地螺丝", "地排处接地螺丝"),
+                Fault("电线", "捆扎", "散乱", "电线散乱"),
+            ),
+        ),
+        "BBU线缆布放": Rule(
+            ("BBU端光纤插头", "ODF端光纤插头"),
+            (
+                *_not_compliant("BBU端光纤插头", "ODF端光纤插头"),
+                Fault("光纤", "保护措施", "无保护", "光纤无保护"),
+                Fault("光纤", "弯曲半径", "半径不合理<4cm或成环", "光纤弯曲半径不合理"),
+            ),
+        ),
+        "挡风板安装检查": Rule(
+            ("BBU设备",),
+            (Fault("挡风板", "安装方向", "方向错误", "挡风板方向错误"),),
+            counts_deflectors=True,
+        ),
+        "RRU安装检查": Rule(("RRU设备", "紧固件"), (_BAD_FASTENER,)),
+        "RRU位置检查": Rule(
+            ("接地线", "标签"),
+            (_BAD_FASTENER, Fault("标签", "可读性", "不可读", "标签不可读")),
+        ),
+        "RRU线缆": Rule(("尾纤",), (Fault("尾纤", "套管保护", "无套管", "尾纤无套管"),)),
+    }
+)
+
+
+def judge_group(mission: Mission, scenes: Sequence[Scene]) -> Verdict:
+    """The verdict on a group by its mission's rule."""
+    rule = RULES[mission.name]
+    objects = [item for scene in scenes for item in scene.objects]
+    present = {item.category for item in objects}
+    reasons = [f"未拍到{name}" for name in rule.required if name not in present]
+    if rule.counts_deflectors and _lacks_deflector(objects):
+        reasons.append("需安装挡风板但未安装")
+    for fault in rule.faults:
+        if any(item.shows(fault.category, fault.attribute, fault.value) for item in objects):
+            reasons.append(fault.reason)
+    return Verdict("fail" if reasons else "pass", tuple(reasons))
+
+
+def verdict_prompt(mission: Mission, summaries: Sequence[str]) -> Prompt:
+    """Stage-B's prompt for a group: the mission, then one line per photo."""
+    texts = _texts()
+    lines = [texts["task"].format(mission=mission.name, focus=mission.focus)]
+    for number, summary in enumerate(summaries, start=1):
+        lines.append(texts["image_line"].format(number=number, summary=summary))
+    return Prompt(system=texts["system"], user="\n".join(lines))
+
+
+def verdict_answer(verdict: Verdict) -> str:
+    """The two lines of a verdict."""
+    texts = _texts()
+    reasons = texts["reason_separator"].join(verdict.reasons) or texts["no_fault"]
+    word = texts["pass_word"] if verdict.label == "pass" else texts["fail_word"]
+    return texts["answer"].format(verdict=word, reasons=reasons)
+
+
+def _lacks_deflector(objects: Sequence[SceneObject]) -> bool:
+    needed = sum(item.shows("BBU设备", "挡风板需求", "空间充足需安装") for item in objects)
+    return needed > sum(item.category == "挡风板" for item in objects)
+
+
+@cache
+def _texts() -> Mapping[str, str]:
+    packaged = files("stage_a_pipeline.prompts").joinpath("stage_b.toml").read_text("utf-8")
+    texts: dict[str, str] = tomllib.loads(packaged)["verdict"]
+    return MappingProxyType(texts)

@@ -1,0 +1,122 @@
+"""The built-in checkpoint: a complete Qwen3-VL folder that reads scenes it has not seen."""
+
+import json
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+from stage_a_pipeline.demo.corpus import tokenizer_corpus
+from stage_a_pipeline.demo.evaluate import DEFAULT_OPTIONS, measure_accuracy, read_tree
+from stage_a_pipeline.demo.groups import compose_group
+from stage_a_pipeline.demo.model import MAX_PIXELS, MIN_PIXELS
+from stage_a_pipeline.demo.tokenizer import chat_without_image, train_tokenizer
+from stage_a_pipeline.demo.verdicts import verdict_answer, verdict_prompt
+from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
+from stage_a_pipeline.engines.transformers import TransformersEngine
+from stage_a_pipeline.settings import EngineSettings
+from tests.demo.conftest import MISSIONS, UNSEEN_SEED
+
+FILES = {
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+}
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return resolve_checkpoint("builtin").folder
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = TransformersEngine(resolve_checkpoint("builtin"), EngineSettings(dtype="float32"), "cpu")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def test_the_folder_holds_what_a_qwen3_vl_folder_holds_in_at_most_12_megabytes(folder):
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 12 * MEGABYTE
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
+
+
+def test_the_folder_names_no_code_to_be_run(folder):
+    for path in folder.glob("*.json"):
+        assert "auto_map" not in path.read_text("utf-8")
+    assert json.loads((folder / "config.json").read_text())["architectures"] == [
+        "Qwen3VLForConditionalGeneration"
+    ]
+
+
+def test_the_weights_are_bfloat16(folder):
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+
+
+def test_the_image_processor_keeps_the_pixel_budget(folder):
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    assert (processor.size["shortest_edge"], processor.size["longest_edge"]) == (MIN_PIXELS, MAX_PIXELS)
+    assert processor.patch_size * processor.merge_size == 32
+
+
+def test_the_tokenizer_is_the_one_that_the_recipe_makes(tokenizer):
+    made = train_tokenizer(tokenizer_corpus(MISSIONS))
+    assert tokenizer.get_vocab() == made.get_vocab()
+    assert tokenizer.chat_template == made.chat_template
+
+
+@pytest.mark.parametrize("repetition_penalty", [1.05, 1.0])
+def test_unseen_scenes_of_all_missions_get_valid_summaries(tree, engine, repetition_penalty):
+    options = replace(DEFAULT_OPTIONS, repetition_penalty=repetition_penalty)
+    accuracy = measure_accuracy(read_tree(tree.root, engine, options=options))
+    assert accuracy.photos >= 60
+    assert len(accuracy.exact_by_mission) == len(MISSIONS)
+    assert accuracy.valid >= 0.95
+    assert accuracy.exact_match >= 0.5
+
+
+def test_unseen_groups_get_verdicts_of_two_lines(model, tokenizer):
+    rng = Random(UNSEEN_SEED)
+    groups = [
+        compose_group(rng, rng.choice(MISSIONS), wanted=wanted, size=rng.randint(1, 4))
+        for wanted in ("pass", "fail") * 16
+    ]
+    answers = answer_texts(model, tokenizer, [verdict_chat(group) for group in groups])
+    truths = [verdict_answer(group.verdict) for group in groups]
+    words = [
+        (answer.split("\n")[0], truth.split("\n")[0]) for answer, truth in zip(answers, truths, strict=True)
+    ]
+    assert all(len(answer.split("\n")) == 2 and "\n理由: " in answer for answer in answers)
+    assert sum(said == true for said, true in words) >= 0.8 * len(words)
+
+
+def verdict_chat(group):
+    return chat_without_image(verdict_prompt(group.mission, [scene.summary for scene in group.scenes]))
+
+
+def answer_texts(model, tokenizer, chats):
+    inputs = tokenizer(chats, padding=True, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        rows = model.generate(**inputs, max_new_tokens=64)
+    return tokenizer.batch_decode(rows[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -1,0 +1,58 @@
+"""The reviewers' workbook of a demo tree, read as the pipeline reads it."""
+
+import json
+
+import pytest
+
+from stage_a_pipeline.demo.reviews import encode_workbook, review_rows
+from stage_a_pipeline.demo.tree_plan import plan_tree
+from stage_a_pipeline.fail_reasons import load_fail_reasons
+from tests.demo.conftest import MISSIONS
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return plan_tree(MISSIONS, groups=30, seed=1, broken=0)
+
+
+@pytest.fixture(scope="module")
+def reasons(plan, tmp_path_factory):
+    path = tmp_path_factory.mktemp("reviews") / "reviews.xlsx"
+    path.write_bytes(encode_workbook(review_rows(plan, seed=1)))
+    return load_fail_reasons(path)
+
+
+def test_reasons_are_those_of_the_rule(plan, reasons):
+    failed = {(group.ticket.group_id, group.mission.name): group for group in plan if group.label == "fail"}
+    matched = 0
+    for ticket, texts in reasons.by_ticket.items():
+        if ticket in failed:
+            told = {part for text in texts for part in text.split("；")}
+            assert told == set(failed[ticket].verdict.reasons)
+            matched += 1
+    assert matched > len(failed) / 2
+
+
+def test_some_failed_groups_have_no_reason_and_some_reasons_no_group(plan, reasons):
+    failed = {(group.ticket.group_id, group.mission.name) for group in plan if group.label == "fail"}
+    assert 0 < len(failed - set(reasons.by_ticket)) < 0.3 * len(failed)
+    assert 0 < len(set(reasons.by_ticket) - failed) < 0.1 * len(plan)
+
+
+def test_passed_groups_have_rows_without_a_reason(plan, reasons):
+    passed = [group for group in plan if group.label == "pass"]
+    assert reasons.dropped_counts() == {"not_a_fail": len(passed)}
+
+
+def test_the_same_rows_give_the_same_bytes(plan):
+    first, second = (encode_workbook(review_rows(plan, seed=1)) for _ in range(2))
+    assert first == second
+
+
+def test_the_workbook_of_a_tree_agrees_with_its_truth(tree):
+    labels = {}
+    for line in map(json.loads, tree.truth.read_text("utf-8").splitlines()):
+        labels.setdefault((line["group_id"], line["mission"]), set()).add(line["label"])
+    known = [ticket for ticket in load_fail_reasons(tree.workbook).by_ticket if ticket in labels]
+    assert known
+    assert all("fail" in labels[ticket] for ticket in known)
