@@ -61,14 +61,22 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
     from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 
     class BarProgress(LogProgress):
-        def listener(self, log: object, shard: str) -> ProgressListener:
+        def notice(self, log: object, sentence: str) -> None:  # noqa: ARG002 - bars need no log
+            bars.console.print(sentence, style="yellow", markup=False)
+
+        def listener(self, log: object, shard: str) -> ProgressListener:  # noqa: ARG002 - bars need no log
             return _bar_listener(bars, shard)
 
     failed = 0
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=console, disable=verbose) as bars:
         progress = LogProgress() if verbose else BarProgress()
         runs = materialise_missions(names, settings=SettingsResource(), progress=progress, verbose=verbose)

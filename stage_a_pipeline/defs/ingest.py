@@ -7,8 +7,8 @@ import dagster as dg
 import pyarrow as pa
 
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
-from stage_a_pipeline.defs.previews import groups_preview
-from stage_a_pipeline.defs.resources import SettingsResource
+from stage_a_pipeline.defs.previews import groups_preview, skipped_preview
+from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.discovery import discover_groups, listing_hash
 from stage_a_pipeline.fail_reasons import load_fail_reasons
 from stage_a_pipeline.sampling import sample_groups
@@ -20,10 +20,13 @@ from stage_a_pipeline.tables import (
 )
 
 GROUP = "stage_a"
+_LISTED = 20
 
 
 @dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"file"}, code_version="1")
-def image_groups(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.Output[pa.Table]:
+def image_groups(
+    context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
+) -> dg.Output[pa.Table]:
     """The mission's photo groups as they lie in the input root, in discovery order."""
     discovery = settings.load().discovery
     found = discover_groups(
@@ -33,9 +36,11 @@ def image_groups(context: dg.AssetExecutionContext, settings: SettingsResource) 
         allow_external_symlinks=discovery.allow_external_symlinks,
     )
     for warning in found.warnings:
-        context.log.warning(str(warning))
-    for skipped in found.skipped:
-        context.log.warning(f"skipped {skipped.path} ({skipped.reason}): {skipped.detail}")
+        progress.notice(context.log, str(warning))
+    for skipped in found.skipped[:_LISTED]:
+        progress.notice(context.log, f"skipped {skipped.path} ({skipped.reason}): {skipped.detail}")
+    if len(found.skipped) > _LISTED:
+        progress.notice(context.log, f"and {len(found.skipped) - _LISTED} more were skipped")
     found.require_groups()
     return dg.Output(
         groups_to_table(found.groups),
@@ -44,6 +49,7 @@ def image_groups(context: dg.AssetExecutionContext, settings: SettingsResource) 
             "groups": len(found.groups),
             "photos": sum(len(group.images) for group in found.groups),
             "skipped": len(found.skipped),
+            "skipped_entries": skipped_preview(found.skipped),
             "warnings": len(found.warnings),
             "preview": groups_preview(found.groups),
         },
@@ -74,7 +80,9 @@ def sampled_groups(
 
 
 @dg.asset(group_name=GROUP, kinds={"excel"}, code_version="1")
-def fail_reasons(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.Output[pa.Table]:
+def fail_reasons(
+    context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
+) -> dg.Output[pa.Table]:
     """The reviewers' reasons by ticket and mission, from the workbook, if one is configured."""
     configured = settings.load().fail_reasons
     if configured.workbook is None:
@@ -82,7 +90,7 @@ def fail_reasons(context: dg.AssetExecutionContext, settings: SettingsResource) 
         return dg.Output(fail_reasons_to_table({}), metadata={"workbook": "none configured"})
     reasons = load_fail_reasons(configured.workbook, configured, missions=MISSIONS)
     for warning in reasons.warnings:
-        context.log.warning(warning)
+        progress.notice(context.log, warning)
     table = with_metadata(fail_reasons_to_table(reasons.by_ticket), {"workbook": str(configured.workbook)})
     return dg.Output(
         table,

@@ -13,7 +13,6 @@ from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import StageAError
 
-
 ASSETS: Final = [
     ingest.image_groups,
     ingest.sampled_groups,

@@ -8,9 +8,11 @@ from itertools import islice
 import dagster as dg
 
 from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.folders import Skipped
 from stage_a_pipeline.images import thumbnail_jpeg
 from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
 
+_SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "detail")])
 _ROWS = 6
 _TEXT_LIMIT = 160
 
@@ -57,6 +59,15 @@ def records_preview(records: Sequence[GroupRecord]) -> dg.TableMetadataValue:
         for image, summary in zip(record.images, record.summaries, strict=True)
     )
     return dg.MetadataValue.table(list(islice(rows, 30)))
+
+
+def skipped_preview(skipped: Sequence[Skipped]) -> dg.TableMetadataValue:
+    """The first entries of the tree that were passed over, and why."""
+    rows = (
+        dg.TableRecord({"path": str(entry.path), "reason": entry.reason, "detail": entry.detail})
+        for entry in skipped
+    )
+    return dg.MetadataValue.table(list(islice(rows, 100)), schema=_SKIPPED)
 
 
 def _first(groups: Sequence[Group], label: str) -> list[Group]:

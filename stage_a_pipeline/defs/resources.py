@@ -32,10 +32,17 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
 
 
 class LogProgress:
-    """Tells progress in the run's log, at most every few seconds."""
+    """Tells the run's log how far it is, at most every few seconds, and what people should know.
+
+    A subclass tells somebody else: the command line shows bars and notices in the terminal.
+    """
 
     def __init__(self, every_seconds: float = 10.0) -> None:
         self._every = every_seconds
+
+    def notice(self, log: dg.DagsterLogManager, sentence: str) -> None:
+        """Something that a person should know, and that does not stop the run."""
+        log.warning(sentence)
 
     def listener(self, log: dg.DagsterLogManager, shard: str) -> ProgressListener:
         """A listener for one shard."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
@@ -75,7 +76,7 @@ def summarise_shard(
         run_id=context.run_id,
         listeners=Listeners(
             progress=progress.listener(context.log, f"{context.partition_key} on {worker.key}"),
-            warning=context.log.warning,
+            warning=partial(progress.notice, context.log),
             inputs=_input_log(context) if loaded.engine.verify_inputs else None,
         ),
         log=context.log.info,

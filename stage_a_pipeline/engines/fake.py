@@ -117,7 +117,7 @@ class FakeEngine:
         seed = rgb_sha256(request.image)
         if not options.greedy:
             seed += f"/{options.seed}"
-        text = _ANSWER_FAULTS.get(kind or "", lambda text: text)(_summary(seed))
+        text = _spoiled(_summary(seed), kind)
         return Completion(
             id=request.id,
             text=text,
@@ -186,12 +186,19 @@ _BATCH_FAULTS: Final[Mapping[str, Callable[[str], None]]] = {
     "hang": _hang,
 }
 
-_ANSWER_FAULTS: Final[Mapping[str, Callable[[str], str]]] = {
-    "empty": lambda _text: " ",
-    "truncated": lambda text: text[: len(text) // 2],
-    "repetition": lambda _text: '{"统计": [' + '{"类别": "电线"}, ' * 200,
-    "invalid": lambda _text: '{"统计": [{"类别": "电线", "捆扎": {"整齐": NaN}}]}',
-}
+
+def _spoiled(text: str, kind: FaultKind | None) -> str:
+    match kind:
+        case "empty":
+            return " "
+        case "truncated":
+            return text[: len(text) // 2]
+        case "repetition":
+            return '{"统计": [' + '{"类别": "电线"}, ' * 200
+        case "invalid":
+            return '{"统计": [{"类别": "电线", "捆扎": {"整齐": NaN}}]}'
+        case _:
+            return text
 
 
 def _summary(seed: str) -> str:

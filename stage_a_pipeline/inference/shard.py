@@ -55,18 +55,20 @@ def run_shard(
     """Summarise the photos of one mission's shard on one device.
 
     The mission's output is claimed first, so that a second run is refused at once rather than kept
-    waiting for the device. Raises LockedError, ConfigurationError, and what ShardScheduler raises.
+    waiting for the device. `log` is told what happens, the warning listener what people should know.
+    Raises LockedError, ConfigurationError, and what ShardScheduler raises.
     """
     assert refs, "an empty shard is not planned"
     mission = refs[0].group.mission
     work = settings.output.work_dir
+    warn = listeners.warning or log
     with (
         claim_output(work / "locks", mission, run_id=run_id, purpose=f"summarise on {worker.key}"),
         Journal(work / "journal" / mission, worker.key) as journal,
-        leased(worker, settings.inference.lease_dir, on_wait=log),
+        leased(worker, settings.inference.lease_dir, on_wait=warn),
     ):
         if journal.torn_bytes:
-            log(f"cut a torn last line of {journal.torn_bytes} bytes off {journal.path}")
+            warn(f"cut a torn last line of {journal.torn_bytes} bytes off {journal.path}")
         log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
         engine = load_engine(settings.engine, worker.device)
         try:
