@@ -51,13 +51,13 @@ def test_file_environment_and_run_config_win_in_that_order(settings_file: Path) 
         settings_file,
         text,
         {"STAGE_A_CHECKPOINT": "c/d", "STAGE_A_DEVICES": "cpu,cpu"},
-        {"engine": {"batch_size": 2}, "sampling": {}},
+        {"engine": {"batch_size": 2, "devices": ["cuda:0"]}, "sampling": {}},
     )
     assert settings.engine.model_dump(include={"checkpoint", "batch_size", "seed", "devices"}) == {
         "checkpoint": "c/d",
         "batch_size": 2,
         "seed": 7,
-        "devices": ("cpu", "cpu"),
+        "devices": ("cuda:0",),
     }
     assert settings.sampling.pass_count == 5
 
