@@ -155,9 +155,12 @@ def demo_ui(folder: Path, port: int) -> None:
 @clear_errors
 def demo_train(out: Path, seed: int, device: str) -> None:
     """Train the small demonstration checkpoint from nothing; continues where it was stopped."""
+    import logging
+
     from stage_a_pipeline.demo.train import train
 
-    train(out, seed=seed, device=device)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    click.echo(f"checkpoint: {train(out, seed=seed, device=device)}")
 
 
 @main.group()

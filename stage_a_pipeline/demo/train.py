@@ -80,13 +80,15 @@ def train(
     """Train the demonstration model and return its checkpoint folder, `out/checkpoint`.
 
     Continues from `out/training_state.pt` where a former call with the same arguments was stopped;
-    other arguments there are a ConfigurationError. `workers` 0 makes batches in this process.
+    other arguments there are a ConfigurationError, and so is a device that is not there. `workers` 0
+    makes batches in this process.
     Progress goes to the log and to `out/progress.jsonl`.
     """
     import torch
 
     from stage_a_pipeline.demo.learner import Learner
 
+    _require_device(device)
     optimisation = optimisation or Optimisation()
     recipe = _Recipe(seed, tuple(plan), optimisation)
     total = len(recipe)
@@ -172,6 +174,14 @@ def _resume(learner: Learner, state_file: Path, recipe: _Recipe) -> int:
     learner.load_state_dict(state["learner"])
     log.info("continuing at step %d of %d", state["step"], len(recipe))
     return int(state["step"])
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if device not in known:
+        raise ConfigurationError(f"device {device!r} is not there; give one of {', '.join(known)}")
 
 
 def _save_state(learner: Learner, state_file: Path, recipe: _Recipe, step: int) -> None:

@@ -71,6 +71,13 @@ def test_the_state_of_another_training_is_refused(uninterrupted, changes):
         run(uninterrupted, **changes)
 
 
+@pytest.mark.parametrize("device", ["cuda:7", "cuda:x", "tpu", ""])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(device, tmp_path):
+    with pytest.raises(ConfigurationError, match=f"device '{device}' is not there"):
+        run(tmp_path / "out", device=device)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_state_holds_nothing_but_tensors_and_numbers(uninterrupted):
     state = torch.load(uninterrupted / "training_state.pt", weights_only=True)
     assert state["step"] == 10
