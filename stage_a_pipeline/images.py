@@ -194,7 +194,6 @@ def _open_picture(photo: PhotoFile, max_image_pixels: int) -> tuple[ImageFile.Im
     elif data.startswith(_PNG_START):
         if _PNG_END not in data:
             raise _truncated(photo.path)
-        PngImageFile(io.BytesIO(data)).verify()
         picture = PngImageFile(io.BytesIO(data))
     else:
         raise _foreign_format(photo)

@@ -230,6 +230,12 @@ def test_a_picture_that_an_end_marker_cuts_short_is_truncated() -> None:
             assert refusal(cut) == "truncated", (kind, share)
 
 
+def test_a_png_whose_data_an_end_chunk_cuts_short_is_refused() -> None:
+    data = COMPLETE["png"]
+    for cut in range(100, len(data) - 40, len(data) // 50):
+        assert refusal(data[:cut] + data[-12:]) == "corrupt"
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_photo_that_ends_in_grey_is_complete(mode: str, progressive: bool) -> None:
@@ -255,9 +261,11 @@ def test_bytes_after_the_end_do_no_harm(kind: str) -> None:
 
 def test_a_photo_full_of_bit_rot_is_corrupt() -> None:
     for packing in (0, 6):
-        png = bytearray(encode(noise(), "PNG", compress_level=packing))
-        png[len(png) // 2] ^= 1
-        assert refusal(bytes(png)) == "corrupt"
+        whole = encode(noise(), "PNG", compress_level=packing)
+        for place in range(whole.index(b"IDAT") + 4, len(whole) - 20, len(whole) // 50):
+            png = bytearray(whole)
+            png[place] ^= 1
+            assert refusal(bytes(png)) == "corrupt"
     jpeg = bytearray(COMPLETE["baseline"])
     start = jpeg.index(b"\xff\xc4")
     jpeg[start + 2 : start + 30] = b"\xaa" * 28
