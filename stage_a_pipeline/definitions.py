@@ -2,11 +2,12 @@
 
 import dagster as dg
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, default_executor, default_resources
+from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_executor, default_resources
 
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=CHECKS,
+    jobs=[MISSION_JOB],
     resources=default_resources(),
     executor=default_executor(),
 )

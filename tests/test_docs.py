@@ -1,13 +1,22 @@
 """What the documents say about settings and files is what the code does."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from stage_a_pipeline.cli import main
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "Makefile",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RUNBOOK = ROOT / "docs" / "runbook.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
@@ -45,8 +54,31 @@ def test_the_runbook_lists_every_environment_variable(variable):
     assert f"`{variable}`" in RUNBOOK.read_text("utf-8")
 
 
+def documented_commands() -> list[str]:
+    """Every `stage-a ...` that a document shows, without its prompt, path and comment."""
+    found = []
+    for document in DOCUMENTS:
+        for line in re.findall(
+            r"(?:^|`|\t)(?:\.venv/bin/)?(stage-a [^`#\n]+)", document.read_text("utf-8"), re.M
+        ):
+            found.append(line.strip())
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_documented_commands_and_their_options_exist(line):
+    command: click.Command = main
+    words = shlex.split(line)[1:]
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        assert name in command.commands, f"{line}: no command {name}"
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word for word in words if word.startswith("--")} <= known, line
+
+
 def test_links_between_documents_lead_somewhere():
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 

@@ -59,7 +59,11 @@ def enriched_records(
         records = join_fail_reasons(records, FailReasons(fail_reasons_from_table(fail_reasons)))
     with_reasons = sum(bool(record.fail_reasons) for record in records)
     context.add_output_metadata(
-        {"records": len(records), "with_fail_reasons": with_reasons, "preview": records_preview(records)}
+        {
+            "records": len(records),
+            "with_fail_reasons": with_reasons,
+            "first_records": records_preview(records),
+        }
     )
     return records_to_table(records)
 

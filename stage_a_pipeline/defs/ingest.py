@@ -49,7 +49,7 @@ def image_groups(
             "groups": len(found.groups),
             "photos": sum(len(group.images) for group in found.groups),
             "skipped": len(found.skipped),
-            "skipped_entries": skipped_preview(found.skipped),
+            **({"skipped_entries": skipped_preview(found.skipped)} if found.skipped else {}),
             "warnings": len(found.warnings),
             "preview": groups_preview(found.groups),
         },

@@ -23,6 +23,11 @@ ASSETS: Final = [
     delivery.stage_a_jsonl,
 ]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
+MISSION_JOB: Final = dg.define_asset_job(
+    "stage_a_mission",
+    selection=dg.AssetSelection.assets(*ASSETS),
+    description="Everything from one mission's photos to its delivered file.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +75,16 @@ def _materialise(
     mission: str, instance: dg.DagsterInstance, resources: dict[str, Any], *, verbose: bool
 ) -> MissionRun:
     level = "INFO" if verbose else "CRITICAL"
+    location = dg.Definitions(
+        assets=ASSETS,
+        asset_checks=CHECKS,
+        jobs=[MISSION_JOB],
+        resources=resources,
+        executor=dg.in_process_executor,
+    )
     try:
-        dg.materialize(
-            [*ASSETS, *CHECKS],
+        location.resolve_job_def(MISSION_JOB.name).execute_in_process(
             partition_key=mission,
-            resources=resources,
             instance=instance,
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
         )

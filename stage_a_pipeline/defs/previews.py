@@ -14,6 +14,7 @@ from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejecti
 
 _SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "detail")])
 _ROWS = 6
+_RECORD_ROWS = 12
 _TEXT_LIMIT = 160
 
 
@@ -58,7 +59,7 @@ def records_preview(records: Sequence[GroupRecord]) -> dg.TableMetadataValue:
         for record in records
         for image, summary in zip(record.images, record.summaries, strict=True)
     )
-    return dg.MetadataValue.table(list(islice(rows, 30)))
+    return dg.MetadataValue.table(list(islice(rows, _RECORD_ROWS)))
 
 
 def skipped_preview(skipped: Sequence[Skipped]) -> dg.TableMetadataValue:

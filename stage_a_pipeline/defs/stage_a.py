@@ -112,9 +112,9 @@ def merge_shards(
         {
             "groups": len(groups),
             "groups_rejected": lost,
-            "images_per_second": metrics.images_per_second,
-            "batch_fill": metrics.batch_fill,
-            **metrics.to_mapping(),
+            "images_per_second": round(metrics.images_per_second, 2),
+            "batch_fill": round(metrics.batch_fill, 3),
+            **{name: round(count, 2) for name, count in metrics.to_mapping().items()},
             "outcomes": outcomes_preview(outcomes),
         }
     )

@@ -143,6 +143,7 @@ class ShardScheduler:
         waiting: deque[_Photo] = deque()
         for item in self._photos_ahead(refs):
             if isinstance(item, Rejection):
+                self._warn(f"photo rejected ({item.reason}): {item.detail}")
                 yield item
                 continue
             key = self._key(item)
