@@ -19,7 +19,6 @@ import os
 import random
 import signal
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Final, Literal, cast, get_args
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
 from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import CATEGORY, IRRELEVANT, STATISTICS, VOCABULARY, Category
 
 FaultKind = Literal[
@@ -131,10 +131,7 @@ def load_behaviour(path: Path | None) -> FakeBehaviour:
     """The behaviour of a TOML file; ConfigurationError names the file, the key and what is known."""
     if path is None:
         return FakeBehaviour()
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"fake_faults {path} cannot be read as TOML: {error}") from error
+    document = read_toml(path, what="fake_faults file", remedy="correct engine.fake_faults or unset it")
     rows = document.pop("fault", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError(f"{path}: 'fault' must be a list of tables, written [[fault]]")

@@ -95,7 +95,7 @@ def test_behaviour_is_read_from_toml(tmp_path):
         ('[[fault]]\nkind = "empty"\ntimes = -1', "fault times"),
         ("fault = 3", "fault"),
         ('seconds_per_batch = "slow"', "seconds_per_batch"),
-        ("not toml", "cannot be read as TOML"),
+        ("not toml", "is not valid TOML"),
     ],
 )
 def test_a_wrong_behaviour_file_names_file_and_key(tmp_path, text, message):
