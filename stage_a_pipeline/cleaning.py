@@ -16,7 +16,6 @@ from stage_a_pipeline.model_json import (
     INVISIBLE,
     Json,
     dump_json,
-    encodable,
     is_unclosed,
     parse_json,
     parse_json_at,
@@ -46,7 +45,6 @@ BROKEN_JSON: Final = "broken_json"
 """Text that was meant as JSON and cannot be read as such."""
 NOT_A_NUMBER: Final = "not_a_number"
 """A value is NaN or infinite."""
-
 EMPTY: Final = "empty"
 """No letter or digit is left."""
 
@@ -117,7 +115,9 @@ def _cleaned_once(text: str, noticed: set[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    return _DROPPED.sub("", encodable(text)).strip()
+    # Surrogate pairs are joined, halves of pairs replaced by U+FFFD.
+    encodable = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _DROPPED.sub("", encodable).strip()
 
 
 def _without_ends(text: str, noticed: set[str]) -> str:
@@ -153,8 +153,6 @@ def _from_object(found: Json, noticed: set[str]) -> str | None:
         if key in found.value:
             noticed.add(EXTRACTED)
             inner = found.value[key]
-            if inner is None:
-                return ""
             return inner if type(inner) is str else dump_json(inner)
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,8 +23,10 @@ INVISIBLE: Final = r"\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u2060\ufeff"
 _ESCAPED: Final = re.compile(rf"[\x85\u2028\u2029{INVISIBLE}]")
 """What a string keeps as an escape: line ends that json.dumps lets through, and the invisible."""
 
-_TEXT_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?P<end>"|\\?\Z)|[\[\]{}]', re.DOTALL)
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|“[^“”]*”|＂[^＂]*＂', re.DOTALL)
+_TEXT: Final = r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)'
+"""A string, or what is left of the text where it does not end."""
+_TEXT_OR_BRACKET: Final = re.compile(rf"{_TEXT}|[\[\]{{}}]", re.DOTALL)
+_QUOTED: Final = re.compile(rf"{_TEXT}|“[^“”]*”|＂[^＂]*＂", re.DOTALL)
 _ASCII: Final = str.maketrans("｛｝［］【】：，＝“”＂\u3000\xa0", '{}[][]:,="""  ')
 
 
@@ -83,7 +86,7 @@ def parse_json_at(text: str, start: int) -> tuple[Json, int] | None:
 
 
 def dump_json(value: object) -> str:
-    """One line that UTF-8 can hold, with separators `, ` and `: `."""
+    """One line with separators `, ` and `: `, numbers as they were written."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quoted(key)}: {dump_json(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -105,20 +108,10 @@ def texts_within(value: object) -> Iterator[str]:
         yield value
 
 
-def encodable(text: str) -> str:
-    """The text with surrogate pairs joined and halves of pairs replaced by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def is_unclosed(text: str) -> bool:
-    """Whether a string, an object or an array is still open at the end."""
-    depth = 0
-    for token in _TEXT_OR_BRACKET.finditer(text):
-        if token["end"] is None:
-            depth += 1 if token[0] in "[{" else -1
-        elif not token["end"].endswith('"'):
-            return True
-    return depth > 0
+    """Whether an object or array is still open at the end; an open string hides what follows it."""
+    last = deque(_depths(text, 0), maxlen=1)
+    return bool(last) and last[0] > 0
 
 
 def with_ascii_punctuation(text: str) -> str:
@@ -134,18 +127,21 @@ def with_ascii_punctuation(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return _ESCAPED.sub(
-        lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(encodable(text), ensure_ascii=False)
-    )
+    return _ESCAPED.sub(lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _is_too_deep(text: str, start: int) -> bool:
+    """Looks no further than the end of the value that begins at `start`."""
+    for depth in _depths(text, start):
+        if not 0 < depth <= _MAX_DEPTH:
+            return depth > 0
+    return False
+
+
+def _depths(text: str, start: int) -> Iterator[int]:
+    """How many brackets are open behind each bracket that is outside strings."""
     depth = 0
     for token in _TEXT_OR_BRACKET.finditer(text, start):
-        if token["end"] is None:
-            depth += 1 if token[0] in "[{" else -1
-            if depth > _MAX_DEPTH:
-                return True
-            if depth <= 0:
-                break
-    return False
+        if not token[0].startswith('"'):
+            depth = depth + 1 if token[0] in "[{" else max(0, depth - 1)
+            yield depth

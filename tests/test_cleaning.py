@@ -93,6 +93,11 @@ def test_the_irrelevant_mark_elsewhere_is_content(raw: str) -> None:
             '{"统计": [{"类别": "标签", "文本": {"编号：A，［1］": 1}}]}',
             ("repaired",),
         ),
+        (
+            '｛"备注"：["远"]，"统计"：[]，"其他"：1｝',
+            '{"统计": [], "备注": ["远"], "其他": 1}',
+            ("repaired",),
+        ),
         ('{"统计":\u3000[{"类别":\xa0"电  线"}]}', '{"统计": [{"类别": "电  线"}]}', ("repaired",)),
         ('{"统计": [1], "统计": [2]}', '{"统计": [2]}', ("repaired",)),
         # A wrapping object.
@@ -112,6 +117,7 @@ def test_the_irrelevant_mark_elsewhere_is_content(raw: str) -> None:
         ("螺丝\x00\x1b[1m符合\u200b", "螺丝[1m符合", ("free_text",)),
         (f"BBU设备\n{HEADER}\n华为", "BBU设备 华为", ("free_text",)),
         ('{"设备": 1}', '{"设备": 1}', ("free_text",)),
+        ('分组统计=[{"尾纤": 1}]', '分组统计=[{"尾纤": 1}]', ("free_text",)),
         ("统计：【BBU设备】", "统计：【BBU设备】", ("free_text",)),
         ("\ud83d\ude00 螺丝", "😀 螺丝", ("free_text",)),
         ("螺丝\udcff", "螺丝\ufffd", ("free_text",)),
@@ -180,6 +186,7 @@ def test_a_summary_keeps_its_values_and_gets_the_canonical_form(raw: str, text: 
         ('{"统计": [{"类别": "电线"}], "备注": ["不', "truncated_json"),
         (f'{SUMMARY}\n{{"统计": [{{"类', "truncated_json"),
         (f'{{"统计": [{SUMMARY}', "truncated_json"),
+        ('见}图：统计=[{"类别": "电线"}', "truncated_json"),
         ('{"image_1": "{\\"统计\\": [{"}', "truncated_json"),
         ('{"统计": [{"类别" "电线"}]}', "broken_json"),
         ("{" * 40 + '"统计": 1' + "}" * 40, "broken_json"),
@@ -202,6 +209,8 @@ def test_a_summary_keeps_its_values_and_gets_the_canonical_form(raw: str, text: 
         (listing([SCREW] * 10)[:-30], "repetition"),
         (listing([SCREW] * 200), "repetition"),
         ('{"统计": [{"类别": "标签", "文本": {"' + "A1" * 200 + '": 1}}]}', "repetition"),
+        ('{"统计": [{"类别": "标签", "文本": {"' + SENTENCE * 8 + '": 1}}]}', "repetition"),
+        ('{"统计": [], "备注": ["' + SENTENCE * 8 + '"]}', "repetition"),
         ("{" * 1000, "repetition"),
     ],
 )  # fmt: skip
@@ -221,6 +230,7 @@ def test_what_is_no_usable_summary_has_a_reason(raw: str, reason: str) -> None:
         "，".join(f"{i}号螺丝符合" for i in range(400)),
         "标签：" + "0" * 40,
         "BBU设备，华为，完整 " + "-" * 60,
+        "说明：" + "-" * 80 + "，".join(f"{i}号螺丝" for i in range(20)),
     ],
 )
 def test_many_similar_entries_are_no_endless_repetition(text: str) -> None:

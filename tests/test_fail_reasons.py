@@ -135,6 +135,10 @@ class TestReading:
         )
         assert list(reasons.by_ticket) == sorted(reasons.by_ticket)
 
+    def test_reasons_are_sorted_by_code_point(self, book: Path) -> None:
+        reasons = load_rows(book, *[row("1", reason=reason) for reason in "乙b丙A甲aB1"])
+        assert reasons.by_ticket == {("1", MISSION): tuple(sorted("乙b丙A甲aB1"))}
+
     @pytest.mark.parametrize(
         ("cell", "group_id"),
         [
@@ -170,6 +174,9 @@ class TestReading:
     def test_another_fail_flag_is_a_setting(self, book: Path) -> None:
         reasons = load_rows(book, row("QC-1", flag=0), row("QC-2"), fail_flag=0)
         assert list(reasons.by_ticket) == [("QC-1", MISSION)]
+        assert load_rows(book, row("QC-1", flag=1), row("QC-2", flag=True), fail_flag=1).dropped_counts() == {
+            "not_a_fail": 1
+        }
 
     def test_conflicting_rows_of_a_ticket_give_the_union_of_its_fails(self, book: Path) -> None:
         reasons = load_rows(book, row("1", reason="b"), row("1", reason="c", flag=1), row(1, reason="a"))

@@ -13,8 +13,10 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -221,6 +223,8 @@ class TestStagedFile:
             with stage_file(tmp_path / name) as staged:
                 staged.handle.write(b"abc")
                 staged.close()
+                for entry in tmp_path.iterdir():
+                    os.utime(entry, (1, 1))
                 assert staged.is_unchanged() is expected
 
     def test_what_is_not_committed_is_dropped(self, tmp_path: Path) -> None:
@@ -248,7 +252,9 @@ class TestPaths:
         with pytest.raises(OutputError, match="cannot be written"):
             ensure_folder(tmp_path / "a" / "b")
 
-    def test_only_old_folders_are_pruned(self, tmp_path: Path) -> None:
+    def test_only_old_folders_are_pruned(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         for name, days in (("new", 1), ("old", 8)):
             folder = tmp_path / name
             folder.mkdir()
@@ -257,9 +263,12 @@ class TestPaths:
             os.utime(folder, (changed, changed))
         (tmp_path / "file").touch()
         os.utime(tmp_path / "file", (0, 0))
-        (tmp_path / "link").symlink_to(tmp_path / "new")
+        (elsewhere := tmp_path_factory.mktemp("elsewhere")).joinpath("kept").touch()
+        os.utime(elsewhere, (0, 0))
+        (tmp_path / "link").symlink_to(elsewhere)
         assert [path.name for path in prune_folders(tmp_path, older_than_days=7)] == ["old"]
         assert entries(tmp_path) == ["file", "link", "new"]
+        assert entries(elsewhere) == ["kept"]
 
     def test_pruning_a_missing_folder_is_nothing(self, tmp_path: Path) -> None:
         assert list(prune_folders(tmp_path / "missing", older_than_days=1)) == []
@@ -373,6 +382,30 @@ class TestClaimOutput:
             with pytest.raises(LockedError):
                 claim(tmp_path, "run-2")
 
+    def test_a_forked_child_may_leave_the_block_of_its_parent(self, tmp_path: Path) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(claim_output(tmp_path, MISSION, run_id="run-1", purpose="test"))
+            pid = os.fork()
+            if not pid:
+                status = 1
+                try:
+                    stack.close()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(pid, 0)[1] == 0
+
+    def test_threads_of_one_run_that_start_together_all_get_in(self, tmp_path: Path) -> None:
+        barrier = Barrier(8, timeout=10)
+
+        def join(number: int) -> None:
+            for _ in range(20):
+                barrier.wait()
+                claim(tmp_path, "run-1")
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(join, range(8))) == [None] * 8
+
     def test_a_second_run_in_the_same_process_is_refused_too(self, tmp_path: Path) -> None:
         with claim_output(tmp_path, MISSION, run_id="run-1", purpose="test"):
             with pytest.raises(LockedError, match=f"pid {os.getpid()} "):
@@ -394,7 +427,7 @@ class TestClaimOutput:
             with pytest.raises(LockedError):
                 claim(tmp_path, "run-2", mission=unicodedata.normalize("NFD", "é"))
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"[1]\n", b"\xff\n", b'{"pid": 1}\n'])
+    @pytest.mark.parametrize("content", [b"", b"{", b"[1]\n", b"\xff\n", b'{"pid": 1}\n', b"x" * 999])
     def test_an_unreadable_note_of_a_dead_holder_does_not_matter(
         self, tmp_path: Path, content: bytes
     ) -> None:
