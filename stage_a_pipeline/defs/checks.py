@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from stage_a_pipeline.defs.delivery import enriched_records, stage_a_jsonl
 from stage_a_pipeline.defs.ingest import image_groups, sampled_groups
-from stage_a_pipeline.defs.partitions import mission_partitions
+from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.defs.stage_a import stage_a_summaries
+from stage_a_pipeline.fail_reasons import SHEET_DATASETS, FailReasons, match_report
 from stage_a_pipeline.inference.assembly import rejected_groups
 from stage_a_pipeline.jsonl import output_paths, read_manifest, validate_file
 from stage_a_pipeline.records import LABELS
@@ -19,10 +20,11 @@ from stage_a_pipeline.tables import (
     groups_from_table,
     outcomes_from_table,
     records_from_table,
+    table_metadata,
 )
 
 SAMPLED = {"sampled_groups": dg.AssetIn("sampled_groups")}
-REASONS = {"fail_reasons": dg.AssetIn("fail_reasons")}
+REASONS = {name: dg.AssetIn(name) for name in ("image_groups", "fail_reasons")}
 _SHOWN = 20
 _MIN_LABEL_SHARE = 0.1
 
@@ -159,18 +161,24 @@ def few_groups_are_rejected(
 
 @dg.asset_check(asset=enriched_records, additional_ins=REASONS, partitions_def=mission_partitions)
 def fail_reasons_match(
-    context: dg.AssetCheckExecutionContext, enriched_records: pa.Table, fail_reasons: pa.Table
+    context: dg.AssetCheckExecutionContext,
+    image_groups: pa.Table,
+    enriched_records: pa.Table,
+    fail_reasons: pa.Table,
 ) -> dg.AssetCheckResult:
-    """Fail groups without a reason in the workbook, and reasons without a group."""
-    mission = context.partition_key
-    known = {ticket for ticket, of in fail_reasons_from_table(fail_reasons) if of == mission}
-    if not known:
-        return _warn_unless(True, "no fail reasons are configured for this mission")
-    failed = {record.group_id for record in records_from_table(enriched_records) if record.label == "fail"}
-    unmatched, orphans = sorted(failed - known), sorted(known - failed)
+    """Fail records without a reason in the workbook, and reasons whose group has no photos at all."""
+    mission = MISSIONS[context.partition_key]
+    if "workbook" not in table_metadata(fail_reasons) or mission.dataset not in SHEET_DATASETS:
+        return _warn_unless(True, "no workbook covers this mission")
+    reasons = FailReasons(fail_reasons_from_table(fail_reasons))
+    report = match_report(records_from_table(enriched_records), reasons, mission.name)
+    # A group that was sampled out or rejected is no fault of the workbook.
+    discovered = set(image_groups.column("group_id").to_pylist())
+    orphans = [group_id for group_id in report.without_group if group_id not in discovered]
     return _warn_unless(
-        not unmatched and not orphans,
-        f"{len(unmatched)} fail groups have no reason, {len(orphans)} reasons have no fail group here",
-        unmatched=unmatched[:_SHOWN],
+        not report.unmatched and not orphans,
+        f"{len(report.matched)} fail records have reasons, {len(report.unmatched)} have none; "
+        f"{len(orphans)} reasons have no group; correct the workbook or the folders",
+        unmatched=list(report.unmatched[:_SHOWN]),
         without_group=orphans[:_SHOWN],
     )
