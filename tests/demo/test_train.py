@@ -2,12 +2,14 @@
 
 import json
 import multiprocessing
-import time
+import os
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from stage_a_pipeline.demo import train as recipe
 from stage_a_pipeline.demo.train import Optimisation, Phase, train
 from stage_a_pipeline.errors import ConfigurationError
 
@@ -46,15 +48,18 @@ def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
     assert not equal(weights(tmp_path), weights(uninterrupted))
 
 
+def run_and_die(out):
+    """Dies after the first state was saved, before its checkpoint is written."""
+    recipe.save_checkpoint = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    run(out)
+
+
 def test_a_killed_training_continues_to_the_same_weights(uninterrupted, tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(tmp_path,))
+    process = multiprocessing.get_context("spawn").Process(target=run_and_die, args=(tmp_path,))
     process.start()
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "training_state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
     process.join()
-    assert torch.load(tmp_path / "training_state.pt", weights_only=True)["step"] < 10
+    assert process.exitcode == -signal.SIGKILL
+    assert torch.load(tmp_path / "training_state.pt", weights_only=True)["step"] == 2
     run(tmp_path)
     assert equal(weights(tmp_path), weights(uninterrupted))
 
