@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -99,12 +100,13 @@ def train(
     first = _resume(learner, state_file, recipe)
     maker = BatchMaker(tokenizer, rows=optimisation.rows, seed=seed)
     progress = _Progress(out / "progress.jsonl", first)
-    for step, batch in _batches(maker, recipe, range(first, total), workers):
-        rate = optimisation.rate_at(step, total)
-        progress.note(step, total, batch.kind, learner.learn(batch, rate=rate, seed=seed + step))
-        if (step + 1) % save_every == 0 or step + 1 == total:
-            _save_state(learner, state_file, recipe, step + 1)
-            save_checkpoint(learner.model, tokenizer, out / "checkpoint")
+    with _one_thread():
+        for step, batch in _batches(maker, recipe, range(first, total), workers):
+            rate = optimisation.rate_at(step, total)
+            progress.note(step, total, batch.kind, learner.learn(batch, rate=rate, seed=seed + step))
+            if (step + 1) % save_every == 0 or step + 1 == total:
+                _save_state(learner, state_file, recipe, step + 1)
+                save_checkpoint(learner.model, tokenizer, out / "checkpoint")
     return out / "checkpoint"
 
 
@@ -174,6 +176,19 @@ def _resume(learner: Learner, state_file: Path, recipe: _Recipe) -> int:
     learner.load_state_dict(state["learner"])
     log.info("continuing at step %d of %d", state["step"], len(recipe))
     return int(state["step"])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: more would be slower at this size, and would sum in another order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _require_device(device: str) -> None:

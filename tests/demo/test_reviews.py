@@ -1,6 +1,8 @@
 """The reviewers' workbook of a demo tree, read as the pipeline reads it."""
 
+import io
 import json
+from zipfile import ZipFile
 
 import pytest
 
@@ -47,6 +49,12 @@ def test_passed_groups_have_rows_without_a_reason(plan, reasons):
 def test_the_same_rows_give_the_same_bytes(plan):
     first, second = (encode_workbook(review_rows(plan, seed=1)) for _ in range(2))
     assert first == second
+
+
+def test_the_workbook_does_not_tell_when_it_was_written(plan):
+    with ZipFile(io.BytesIO(encode_workbook(review_rows(plan, seed=1)))) as parts:
+        assert b"2024-12-31T12:00:00Z" in parts.read("docProps/core.xml")
+        assert {part.date_time[0] for part in parts.infolist()} == {1980}
 
 
 def test_the_workbook_of_a_tree_agrees_with_its_truth(tree):

@@ -43,6 +43,21 @@ def test_the_same_seed_gives_the_same_weights(uninterrupted, workers, tmp_path):
     assert equal(weights(tmp_path), weights(uninterrupted))
 
 
+def test_every_user_may_read_the_checkpoint(uninterrupted):
+    modes = {path.stat().st_mode & 0o777 for path in (uninterrupted / "checkpoint").iterdir()}
+    assert modes == {0o644}
+
+
+def test_the_number_of_threads_is_left_as_it_was(uninterrupted):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(uninterrupted)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_another_seed_gives_other_weights(uninterrupted, tmp_path):
     run(tmp_path, seed=2)
     assert not equal(weights(tmp_path), weights(uninterrupted))
