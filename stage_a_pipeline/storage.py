@@ -157,14 +157,23 @@ def atomic_write(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[Any]:
 
 
 def prune_folders(folder: Path, *, older_than_days: float) -> Iterator[Path]:
-    """Delete the folders directly below `folder` that were last changed before that; yields each."""
+    """Delete the folders directly below `folder` in which nothing was changed since then; yields each.
+
+    What counts is the newest change anywhere below: a folder's own time does not tell of a file that
+    was written deep inside it.
+    """
     oldest = time.time() - older_than_days * 86_400
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         # Another run may be pruning the same folder.
         with suppress(FileNotFoundError):
-            if entry.is_dir() and not entry.is_symlink() and entry.stat().st_mtime < oldest:
+            if entry.is_dir() and not entry.is_symlink() and _last_change(entry) < oldest:
                 shutil.rmtree(entry)
                 yield entry
+
+
+def _last_change(folder: Path) -> float:
+    """The newest modification time of the folder and of everything below it; links are not followed."""
+    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
 
 
 def _fsync(path: Path) -> None:

@@ -260,6 +260,7 @@ class TestPaths:
             folder.mkdir()
             (folder / "table").touch()
             changed = time.time() - days * 86_400
+            os.utime(folder / "table", (changed, changed))
             os.utime(folder, (changed, changed))
         (tmp_path / "file").touch()
         os.utime(tmp_path / "file", (0, 0))
@@ -269,6 +270,16 @@ class TestPaths:
         assert [path.name for path in prune_folders(tmp_path, older_than_days=7)] == ["old"]
         assert entries(tmp_path) == ["file", "link", "new"]
         assert entries(elsewhere) == ["kept"]
+
+    def test_a_folder_is_as_young_as_the_youngest_file_below_it(self, tmp_path: Path) -> None:
+        tables = tmp_path / "run" / "tables"
+        tables.mkdir(parents=True)
+        (tables / "young").touch()
+        for folder in (tables, tables.parent):
+            os.utime(folder, (0, 0))
+        assert list(prune_folders(tmp_path, older_than_days=7)) == []
+        os.utime(tables / "young", (0, 0))
+        assert list(prune_folders(tmp_path, older_than_days=7)) == [tmp_path / "run"]
 
     def test_pruning_a_missing_folder_is_nothing(self, tmp_path: Path) -> None:
         assert list(prune_folders(tmp_path / "missing", older_than_days=1)) == []

@@ -12,6 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,8 +54,10 @@ class Journal:
     """The answers of one output folder and mission; this shard's new ones are appended.
 
     Opening reads every `*.jsonl` of the folder, keeping 16 bytes and a file position per answer, not
-    the text. A torn last line of this shard's file is cut off; `torn_bytes` tells how much was lost.
-    Raises JournalError with file and line for damage anywhere else, OutputError when not writable.
+    the text. Where two shards answered the same photo, this shard's answer is found, so that a run that
+    goes on says what it said before. A torn last line of this shard's file is cut off; `torn_bytes`
+    tells how much was lost. Raises JournalError with file and line for damage anywhere else and for a
+    file that cannot be read, OutputError when not writable.
     """
 
     def __init__(self, folder: Path, shard: str) -> None:
@@ -69,7 +72,11 @@ class Journal:
             raise OutputError(
                 f"journal {self.path} cannot be written: {error.strerror}; check the output folder"
             ) from error
-        self._replay(folder)
+        try:
+            self._replay(folder)
+        except BaseException:
+            self._close_files()
+            raise
 
     def find(self, content_sha256: str, fingerprint: Fingerprint) -> Answer | None:
         """The answer given before to these bytes under this fingerprint."""
@@ -139,8 +146,7 @@ class Journal:
         try:
             self.commit()
         finally:
-            for file in (self._out, *self._files):
-                file.close()
+            self._close_files()
 
     def __enter__(self) -> Journal:
         return self
@@ -151,15 +157,24 @@ class Journal:
         self.close()
 
     def _replay(self, folder: Path) -> None:
-        for path in sorted(folder.glob("*.jsonl")):
-            if path == self.path:
-                self._own_file = len(self._files)
-                self._cut_torn_line()
-            self._files.append(path.open("rb"))
+        self._cut_torn_line()
+        # Later places replace earlier ones: the own file comes last.
+        others = sorted(path for path in folder.glob("*.jsonl") if path != self.path)
+        for path in (*others, self.path):
+            self._own_file = len(self._files)
+            with _reading(path):
+                self._files.append(path.open("rb"))
             for offset, line in _intact_lines(path):
                 if line["status"] == "summarised":
                     key = _key(line["sha256"], line["fingerprint"])
-                    self._index[key] = _Place(len(self._files) - 1, offset)
+                    self._index[key] = _Place(self._own_file, offset)
+
+    def _close_files(self) -> None:
+        for file in (self._out, *self._files):
+            # What was committed is safe. After a failed commit, closing fails once more for the same
+            # cause, and would hide the error that names the remedy.
+            with suppress(OSError):
+                file.close()
 
     def _cut_torn_line(self) -> None:
         size = self.path.stat().st_size
@@ -193,26 +208,44 @@ class Journal:
         return _parse(file.readline(), Path(file.name), None)
 
 
-def count_answers(folder: Path) -> int:
-    """How many different photos (under one fingerprint each) the journals of a folder answer."""
+def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
+    """How many different photos the journals of a folder answer: those a run of that fingerprint would
+    reuse, or without one, those of every fingerprint. Raises JournalError."""
     keys = {
         _key(line["sha256"], line["fingerprint"])
         for path in sorted(folder.glob("*.jsonl"))
         for _, line in _intact_lines(path)
-        if line["status"] == "summarised"
+        if line["status"] == "summarised" and fingerprint in (None, _of_run(line["fingerprint"]))
     }
     return len(keys)
+
+
+def _of_run(fingerprint: Fingerprint) -> Fingerprint:
+    """The run's own fingerprint: a sampled answer's is followed by its photo's place."""
+    return fingerprint.partition(":")[0]
 
 
 def _intact_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Offsets and contents of all complete lines; a torn last line of another shard is passed over."""
     offset = 0
-    with path.open("rb") as file:
+    with _reading(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             yield offset, _parse(line, path, number)
             offset += len(line)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns a failed read of `path` into a JournalError."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(
+            f"journal {path} cannot be read: {error.strerror or error}; make it readable for this user, "
+            "or move it away to have its photos summarised again"
+        ) from error
 
 
 def _parse(line: bytes, path: Path, number: int | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,30 @@ def test_answers_of_other_shards_are_found(tmp_path):
     assert count_answers(tmp_path) == 2
 
 
+@pytest.mark.parametrize("shard", ["cpu", "cuda_0"])
+def test_the_answer_of_the_own_shard_wins_over_that_of_another(tmp_path, shard):
+    for name in ("cpu", "cuda_0"):
+        with Journal(tmp_path / name, name) as journal:
+            journal.append_answer("g/a.jpg", "a", "f", replace(ANSWER, raw_text=name))
+    for name in ("cpu", "cuda_0"):
+        (tmp_path / name / f"{name}.jsonl").rename(tmp_path / f"{name}.jsonl")
+    with Journal(tmp_path, shard) as journal:
+        answer = journal.find("a", "f")
+    assert answer is not None
+    assert answer.raw_text == shard
+
+
+def test_answers_are_counted_for_one_fingerprint_or_for_all(tmp_path):
+    write(tmp_path, "cpu", ["a", "b"], fingerprint="f")
+    write(tmp_path, "cuda_0", ["b", "c"], fingerprint="f")
+    write(tmp_path, "cuda_1", ["a", "d"], fingerprint="other")
+    write(tmp_path, "cuda_2", ["e"], fingerprint="f:place/of/a.jpg")
+    assert count_answers(tmp_path, "f") == 4
+    assert count_answers(tmp_path, "other") == 2
+    assert count_answers(tmp_path, "unknown") == 0
+    assert count_answers(tmp_path) == 6
+
+
 def test_a_failure_is_written_but_never_reused(tmp_path):
     with Journal(tmp_path, "cpu") as journal:
         journal.append_failure("g/a.jpg", "a", "f", reason="truncated", attempts=2)
@@ -89,6 +115,44 @@ def test_damage_in_the_middle_is_refused_with_file_and_line(tmp_path, damage):
     with pytest.raises(JournalError, match=r"cpu\.jsonl, line 2 is damaged"):
         Journal(tmp_path, "cpu")
     assert path.read_bytes() == b"".join(lines)
+
+
+def open_files():
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+
+def test_a_refused_journal_leaves_no_file_open(tmp_path):
+    write(tmp_path, "cpu", ["a"])
+    (tmp_path / "cuda_0.jsonl").write_bytes(b"damage\n")
+    before = open_files()
+    with pytest.raises(JournalError) as refused:
+        Journal(tmp_path, "cpu")
+    # Counted while the traceback still holds the half-made journal.
+    assert open_files() == before
+    del refused
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_cannot_be_read_as_a_journal_is_named(tmp_path, make):
+    write(tmp_path, "cpu", ["a"])
+    make(tmp_path / "cuda_0.jsonl")
+    with pytest.raises(JournalError, match=r"cuda_0\.jsonl cannot be read: .*; .* move it away"):
+        Journal(tmp_path, "cpu")
+    with pytest.raises(JournalError, match=r"cuda_0\.jsonl cannot be read"):
+        count_answers(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_closing_after_a_failed_commit_tells_the_remedy(tmp_path):
+    journal = Journal(tmp_path, "cpu")
+    journal._out.close()
+    journal._out = open("/dev/full", "ab")  # noqa: SIM115, PTH123
+    journal.append_answer("g/a.jpg", "a", "f", ANSWER)
+    with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):
+        journal.commit()
+    with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):
+        journal.close()
+    assert all(file.closed for file in (journal._out, *journal._files))
 
 
 def test_a_torn_line_of_another_shard_is_left_alone(tmp_path):
