@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from stage_a_pipeline import __version__
+from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.jsonl import (
     GroupCounts,
     Manifest,
@@ -15,35 +17,32 @@ from stage_a_pipeline.jsonl import (
     Publication,
     output_paths,
     publish,
+    write_rejections,
 )
-from stage_a_pipeline.missions import Mission
-from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import GroupRecord, Outcome, Rejection
-from stage_a_pipeline.settings import Settings
 
 _SHAPING_PACKAGES: Final = ("pillow", "tokenizers", "torch", "transformers")
 
 
 def deliver_mission(
-    mission: Mission,
+    mission: str,
     records: Sequence[GroupRecord],
     outcomes: Sequence[Outcome],
     *,
     discovered: int,
     sampled: int,
-    fingerprint: str,
-    settings: Settings,
+    plan: RunPlan,
+    output_dir: Path,
 ) -> Publication:
     """Publish the records of a mission, its rejected photos, and the manifest over both.
 
-    `outcomes` are those of all sampled photos; `discovered` and `sampled` count groups. Raises what
-    `jsonl.publish` raises; the files of the last good run then stay.
+    `outcomes` are those of all sampled photos; `discovered` and `sampled` count groups; `plan` is what
+    the answers depended on when they were made. Raises what `jsonl.publish` raises; the files of the
+    last good run then stay.
     """
     rejections = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
-    prompts = settings.prompts
-    prompt = build_prompt(mission, profile=prompts.profile, prompts_file=prompts.prompts_file)
     manifest = Manifest(
-        mission=mission.name,
+        mission=mission,
         counts=GroupCounts(
             discovered=discovered,
             sampled_out=discovered - sampled,
@@ -56,12 +55,23 @@ def deliver_mission(
             rejected=len(rejections),
             written=sum(len(record.images) for record in records),
         ),
-        fingerprint=fingerprint,
-        prompt_hash=prompt_hash(prompt),
-        settings=settings.model_dump(mode="json"),
+        fingerprint=plan.fingerprint,
+        prompt_hash=plan.prompt_hash,
+        settings=plan.settings,
         versions=shaping_versions(),
     )
-    return publish(output_paths(settings.output.output_dir, mission.name), records, rejections, manifest)
+    return publish(output_paths(output_dir, mission), records, rejections, manifest)
+
+
+def keep_rejections(output_dir: Path, mission: str, outcomes: Sequence[Outcome]) -> str:
+    """Write why photos were lost in a run that failed, and say so in a half sentence.
+
+    The JSONL and manifest of the last good run stay as they are.
+    """
+    paths = output_paths(output_dir, mission)
+    write_rejections(paths.rejected, [outcome for outcome in outcomes if isinstance(outcome, Rejection)])
+    kept = f"{paths.jsonl} stays as it was" if paths.jsonl.exists() else "no JSONL is written"
+    return f"each is listed with its reason in {paths.rejected}, {kept}"
 
 
 def shaping_versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ StageAError
 │   └── CheckpointError               the checkpoint folder or its contents
 ├── InputError (ValueError)           the photo tree or the workbook as a whole
 │   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
+│   ├── StaleTableError               a table that belongs to other groups or answers than its partner
 │   └── WorkbookError                 the reviewers' spreadsheet
 ├── PhotoError (ValueError)           one photo that cannot be used; rejects its group only
 ├── RecordError (ValueError)          one record that breaks the data contract
@@ -40,6 +41,10 @@ class InputError(StageAError, ValueError):
 
 class DiscoveryError(InputError):
     """A missing root, an unknown mission, or a tree with nothing to do."""
+
+
+class StaleTableError(InputError):
+    """Two tables between assets that do not belong together: one of them is of another run."""
 
 
 class WorkbookError(InputError):

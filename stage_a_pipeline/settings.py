@@ -97,7 +97,7 @@ class EngineSettings(_Section):
         description="Folder or hub id of a Qwen3-VL checkpoint in safetensors; `builtin` is the demo's.",
     )
     adapter: FilePath | None = Field(None, description="LoRA adapter folder, merged on load.")
-    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:\d+)$")], ...] = Field(
+    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:(0|[1-9]\d*))$")], ...] = Field(
         ("cpu",), strict=False, min_length=1, description="One worker per entry: `cpu`, `cuda:0`, ..."
     )
     batch_size: int = Field(32, ge=1, description="Photos per device and batch.")
@@ -121,6 +121,14 @@ class EngineSettings(_Section):
     fake_faults: FilePath | None = Field(
         None, description="TOML file with the faults that the fake engine plays; engine `fake` only."
     )
+
+    @model_validator(mode="after")
+    def _devices_share_a_dtype(self) -> EngineSettings:
+        if len({self.dtype_on(device) for device in self.devices}) > 1:
+            raise ValueError(
+                "cpu and cuda devices in one run need an explicit dtype: answers would differ"
+            )
+        return self
 
     def dtype_on(self, device: str) -> str:
         """The torch dtype's name on that device, `auto` resolved."""

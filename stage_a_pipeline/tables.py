@@ -1,19 +1,24 @@
 """Arrow tables of the records, as assets hand them over in Parquet.
 
 A photo stands in a table by its group's place and its own; the group itself stands once, in the
-table of groups.
+table of groups. Tables of photos and records carry a digest of the groups they belong to: read
+beside any other groups, they are refused rather than paired up by place.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
+from stage_a_pipeline.errors import StaleTableError
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Outcome, Rejection, Summary
 
+_GROUPS_DIGEST: Final = "groups_sha256"
 _TEXT = pa.string()
 _TEXTS = pa.list_(pa.string())
 
@@ -112,45 +117,66 @@ def groups_from_table(table: pa.Table) -> tuple[Group, ...]:
     )
 
 
-def shard_to_table(refs: Iterable[ImageRef], metadata: Mapping[str, str]) -> pa.Table:
+def groups_digest(groups: Iterable[Group]) -> str:
+    """SHA-256 over the groups, their places and their photos' names."""
+    digest = hashlib.sha256()
+    for group in groups:
+        names = [image.name for image in group.images]
+        row = [group.mission, group.label, group.group_id, str(group.folder), names]
+        digest.update(json.dumps(row, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def require_groups(table: pa.Table, groups: Sequence[Group]) -> None:
+    """StaleTableError unless the table was made for exactly these groups."""
+    if table_metadata(table).get(_GROUPS_DIGEST) != groups_digest(groups):
+        raise StaleTableError(
+            "the sampled groups have changed since these results were made; "
+            "materialise stage_a_summaries and everything behind it again"
+        )
+
+
+def shard_to_table(
+    refs: Iterable[ImageRef], groups: Sequence[Group], metadata: Mapping[str, str]
+) -> pa.Table:
     """The places of a shard's photos, with what its worker must know as schema metadata."""
     rows = ({"group_index": ref.group_index, "image_index": ref.image_index} for ref in refs)
-    return with_metadata(_table(SHARD, rows), metadata)
+    return with_metadata(_of_groups(_table(SHARD, rows), groups), metadata)
 
 
 def shard_from_table(table: pa.Table, groups: Sequence[Group]) -> list[ImageRef]:
-    """The photos of a shard."""
+    """The photos of a shard. StaleTableError when it was planned for other groups."""
+    require_groups(table, groups)
     return [
         ImageRef(row["group_index"], row["image_index"], groups[row["group_index"]]) for row in _rows(table)
     ]
 
 
-def outcomes_to_table(outcomes: Iterable[Outcome]) -> pa.Table:
-    """Outcomes as OUTCOMES, in the given order."""
-    return _table(OUTCOMES, map(_outcome_row, outcomes))
+def outcomes_to_table(outcomes: Iterable[Outcome], groups: Sequence[Group]) -> pa.Table:
+    """Outcomes as OUTCOMES, in the given order; `groups` are the sampled groups their places refer to."""
+    return _of_groups(_table(OUTCOMES, map(_outcome_row, outcomes)), groups)
 
 
 def outcomes_from_table(table: pa.Table, groups: Sequence[Group]) -> list[Outcome]:
-    """The inverse of `outcomes_to_table`; `groups` are the sampled groups the places refer to."""
+    """The inverse of `outcomes_to_table`. StaleTableError when they are of other groups."""
+    require_groups(table, groups)
     return [_outcome(row, groups) for row in _rows(table)]
 
 
-def records_to_table(records: Iterable[GroupRecord]) -> pa.Table:
-    """Group records as RECORDS, in the given order."""
-    return _table(
-        RECORDS,
-        (
-            {
-                "mission": record.mission,
-                "label": record.label,
-                "group_id": record.group_id,
-                "images": list(record.images),
-                "summaries": list(record.summaries),
-                "fail_reasons": None if record.fail_reasons is None else list(record.fail_reasons),
-            }
-            for record in records
-        ),
+def records_to_table(records: Iterable[GroupRecord], groups: Sequence[Group]) -> pa.Table:
+    """Group records as RECORDS, in the given order; `groups` are the sampled groups they come from."""
+    rows = (
+        {
+            "mission": record.mission,
+            "label": record.label,
+            "group_id": record.group_id,
+            "images": list(record.images),
+            "summaries": list(record.summaries),
+            "fail_reasons": None if record.fail_reasons is None else list(record.fail_reasons),
+        }
+        for record in records
     )
+    return _of_groups(_table(RECORDS, rows), groups)
 
 
 def records_from_table(table: pa.Table) -> list[GroupRecord]:
@@ -185,14 +211,18 @@ def fail_reasons_from_table(table: pa.Table) -> dict[tuple[str, str], tuple[str,
 
 
 def with_metadata(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
-    """The table with these texts as its schema metadata."""
-    return table.replace_schema_metadata(dict(metadata))
+    """The table with these texts added to its schema metadata."""
+    return table.replace_schema_metadata(table_metadata(table) | dict(metadata))
 
 
 def table_metadata(table: pa.Table) -> dict[str, str]:
     """The texts of `with_metadata`; what pyarrow adds of its own is left out."""
     raw: Mapping[bytes, bytes] = table.schema.metadata or {}
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"ARROW:schema"}
+
+
+def _of_groups(table: pa.Table, groups: Sequence[Group]) -> pa.Table:
+    return with_metadata(table, {_GROUPS_DIGEST: groups_digest(groups)})
 
 
 def _outcome_row(outcome: Outcome) -> dict[str, Any]:

@@ -1,5 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from stage_a_pipeline.errors import StaleTableError
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Rejection, Summary
 from stage_a_pipeline.tables import (
     FAIL_REASONS,
@@ -14,6 +18,7 @@ from stage_a_pipeline.tables import (
     outcomes_to_table,
     records_from_table,
     records_to_table,
+    require_groups,
     shard_from_table,
     shard_to_table,
     table_metadata,
@@ -31,7 +36,10 @@ def test_groups_survive_the_table():
 
 
 def test_outcomes_survive_the_table():
-    assert outcomes_from_table(outcomes_to_table([SUMMARY, REJECTION]), [GROUP]) == [SUMMARY, REJECTION]
+    assert outcomes_from_table(outcomes_to_table([SUMMARY, REJECTION], [GROUP]), [GROUP]) == [
+        SUMMARY,
+        REJECTION,
+    ]
 
 
 def test_records_keep_the_difference_between_no_reasons_and_none_known():
@@ -39,7 +47,7 @@ def test_records_keep_the_difference_between_no_reasons_and_none_known():
         GroupRecord("g", "m", "fail", ("a.jpg",), ("无关图片",), reasons)
         for reasons in (None, (), ("甲", "乙"))
     ]
-    assert records_from_table(records_to_table(records)) == records
+    assert records_from_table(records_to_table(records, [GROUP])) == records
 
 
 def test_fail_reasons_survive_the_table_sorted_by_ticket():
@@ -50,15 +58,15 @@ def test_fail_reasons_survive_the_table_sorted_by_ticket():
 
 def test_a_shard_names_places_and_carries_its_plan():
     refs = [ImageRef(0, 2, GROUP)]
-    table = shard_to_table(refs, {"device": "cuda:0"})
+    table = shard_to_table(refs, [GROUP], {"device": "cuda:0"})
     assert shard_from_table(table, [GROUP]) == refs
-    assert table_metadata(table) == {"device": "cuda:0"}
+    assert table_metadata(table)["device"] == "cuda:0"
 
 
 def test_empty_tables_keep_their_columns():
     assert groups_to_table([]).schema.equals(GROUPS)
-    assert outcomes_to_table([]).schema.equals(OUTCOMES)
-    assert records_to_table([]).schema.equals(RECORDS)
+    assert outcomes_to_table([], []).schema.equals(OUTCOMES)
+    assert records_to_table([], []).schema.equals(RECORDS)
     assert fail_reasons_to_table({}).schema.equals(FAIL_REASONS)
 
 
@@ -67,6 +75,27 @@ def test_more_rows_than_a_chunk_keep_their_order():
     table = groups_to_table(groups)
     assert table.num_rows == 9000
     assert table.column("group_id").to_pylist() == [group.group_id for group in groups]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [replace(GROUP, group_id="g2")],
+        [replace(GROUP, label="fail")],
+        [replace(GROUP, images=GROUP.images[::-1])],
+        [GROUP, GROUP],
+        [],
+    ],
+)
+def test_photos_are_never_paired_up_with_other_groups_by_place(others):
+    outcomes = outcomes_to_table([SUMMARY, REJECTION], [GROUP])
+    shard = shard_to_table([ImageRef(0, 1, GROUP)], [GROUP], {})
+    with pytest.raises(StaleTableError, match="the sampled groups have changed"):
+        outcomes_from_table(outcomes, others)
+    with pytest.raises(StaleTableError):
+        shard_from_table(shard, others)
+    with pytest.raises(StaleTableError):
+        require_groups(records_to_table([], [GROUP]), others)
 
 
 def test_metadata_is_text_by_name():

@@ -8,9 +8,11 @@ import pyarrow as pa
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import records_preview
 from stage_a_pipeline.defs.resources import SettingsResource
-from stage_a_pipeline.delivery import deliver_mission
+from stage_a_pipeline.delivery import deliver_mission, keep_rejections
+from stage_a_pipeline.errors import FailureBudgetError, StaleTableError
 from stage_a_pipeline.fail_reasons import SHEET_DATASETS, FailReasons, join_fail_reasons
 from stage_a_pipeline.inference.assembly import assemble_records, check_failure_budget, clean_outcomes
+from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.jsonl import output_paths
 from stage_a_pipeline.records import Rejection
 from stage_a_pipeline.storage import claim_output
@@ -21,6 +23,7 @@ from stage_a_pipeline.tables import (
     outcomes_to_table,
     records_from_table,
     records_to_table,
+    require_groups,
     table_metadata,
     with_metadata,
 )
@@ -33,10 +36,11 @@ def clean_summaries(
     context: dg.AssetExecutionContext, sampled_groups: pa.Table, stage_a_summaries: pa.Table
 ) -> pa.Table:
     """Every answer as one canonical line; an answer that cannot be one becomes a rejection."""
-    outcomes = clean_outcomes(outcomes_from_table(stage_a_summaries, groups_from_table(sampled_groups)))
+    groups = groups_from_table(sampled_groups)
+    outcomes = clean_outcomes(outcomes_from_table(stage_a_summaries, groups))
     rejected = sum(isinstance(outcome, Rejection) for outcome in outcomes)
     context.add_output_metadata({"summaries": len(outcomes) - rejected, "rejected": rejected})
-    return with_metadata(outcomes_to_table(outcomes), table_metadata(stage_a_summaries))
+    return with_metadata(outcomes_to_table(outcomes, groups), table_metadata(stage_a_summaries))
 
 
 @dg.asset(partitions_def=mission_partitions, group_name=GROUP, code_version="1")
@@ -65,7 +69,7 @@ def enriched_records(
             "first_records": records_preview(records),
         }
     )
-    return records_to_table(records)
+    return with_metadata(records_to_table(records, groups), table_metadata(clean_summaries))
 
 
 @dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"json"}, code_version="1")
@@ -78,23 +82,32 @@ def stage_a_jsonl(
 ) -> dg.MaterializeResult[None]:
     """The delivered files: canonical JSONL, rejected lines and manifest, complete or untouched."""
     loaded = settings.load()
-    mission = MISSIONS[context.partition_key]
+    mission, output_dir = context.partition_key, loaded.output.output_dir
+    groups = groups_from_table(sampled_groups)
+    outcomes = outcomes_from_table(clean_summaries, groups)
+    require_groups(enriched_records, groups)
+    plan = RunPlan.from_metadata(table_metadata(enriched_records))
+    if plan != RunPlan.from_metadata(table_metadata(clean_summaries)):
+        raise StaleTableError("enriched_records is of another run than clean_summaries; materialise it again")
     records = records_from_table(enriched_records)
-    lost = sampled_groups.num_rows - len(records)
-    fraction = loaded.inference.max_failed_fraction
-    check_failure_budget(groups=sampled_groups.num_rows, rejected=lost, max_failed_fraction=fraction)
     locks = loaded.output.work_dir / "locks"
-    with claim_output(locks, mission.name, run_id=context.run.run_id, purpose="publish"):
+    with claim_output(locks, mission, run_id=context.run.run_id, purpose="publish"):
+        fraction = loaded.inference.max_failed_fraction
+        lost = len(groups) - len(records)
+        try:
+            check_failure_budget(groups=len(groups), rejected=lost, max_failed_fraction=fraction)
+        except FailureBudgetError as error:
+            raise FailureBudgetError(f"{error}; {keep_rejections(output_dir, mission, outcomes)}") from None
         published = deliver_mission(
             mission,
             records,
-            outcomes_from_table(clean_summaries, groups_from_table(sampled_groups)),
+            outcomes,
             discovered=int(table_metadata(sampled_groups)["discovered"]),
-            sampled=sampled_groups.num_rows,
-            fingerprint=table_metadata(clean_summaries)["fingerprint"],
-            settings=loaded,
+            sampled=len(groups),
+            plan=plan,
+            output_dir=output_dir,
         )
-    paths = output_paths(loaded.output.output_dir, mission.name)
+    paths = output_paths(output_dir, mission)
     digest = published.manifest.files[paths.jsonl.name]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest.sha256),

@@ -12,6 +12,8 @@ from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.discovery import discover_groups, listing_hash
 from stage_a_pipeline.fail_reasons import load_fail_reasons
 from stage_a_pipeline.sampling import sample_groups
+from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.tables import (
     fail_reasons_to_table,
     groups_from_table,
@@ -23,17 +25,24 @@ GROUP = "stage_a"
 _LISTED = 20
 
 
+def require_unclaimed(settings: Settings, mission: str, run_id: str) -> None:
+    """LockedError while another run works on the mission: its groups must not change under it."""
+    with claim_output(settings.output.work_dir / "locks", mission, run_id=run_id, purpose="read groups"):
+        pass
+
+
 @dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"file"}, code_version="1")
 def image_groups(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
 ) -> dg.Output[pa.Table]:
     """The mission's photo groups as they lie in the input root, in discovery order."""
-    discovery = settings.load().discovery
+    loaded = settings.load()
+    require_unclaimed(loaded, context.partition_key, context.run.run_id)
     found = discover_groups(
-        settings.load().require_input_root(),
+        loaded.require_input_root(),
         context.partition_key,
         missions=MISSIONS,
-        allow_external_symlinks=discovery.allow_external_symlinks,
+        allow_external_symlinks=loaded.discovery.allow_external_symlinks,
     )
     for warning in found.warnings:
         progress.notice(context.log, str(warning))
@@ -61,7 +70,9 @@ def sampled_groups(
     context: dg.AssetExecutionContext, settings: SettingsResource, image_groups: pa.Table
 ) -> pa.Table:
     """The pass and fail groups to summarise: all of them, or a reproducible sample per label."""
-    sampling = settings.load().sampling
+    loaded = settings.load()
+    require_unclaimed(loaded, context.partition_key, context.run.run_id)
+    sampling = loaded.sampling
     sampled = sample_groups(
         groups_from_table(image_groups),
         pass_count=sampling.pass_count,

@@ -9,13 +9,17 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from stage_a_pipeline.defs.resources import SettingsResource
-from stage_a_pipeline.storage import atomic_write
+from stage_a_pipeline.storage import atomic_write, ensure_folder
 
 
 class ParquetIOManager(dg.UPathIOManager):
     """Stores pyarrow tables below a folder; the schema's metadata comes back with them."""
 
     extension = ".parquet"
+
+    def make_directory(self, path: UPath) -> None:
+        """See UPathIOManager. A folder that cannot be made is an OutputError with its remedy."""
+        ensure_folder(Path(str(path)))
 
     def dump_to_path(self, context: dg.OutputContext, obj: pa.Table, path: UPath) -> None:
         """See UPathIOManager."""

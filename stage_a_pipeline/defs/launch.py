@@ -1,6 +1,7 @@
 """How runs are started: the code location's defaults, and missions materialised in this process."""
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -48,12 +49,13 @@ def default_resources(
     settings: SettingsResource | None = None, progress: LogProgress | None = None
 ) -> dict[str, Any]:
     """The resources of the code location, or those of one run in this process."""
-    settings = settings or SettingsResource()
+    # Configured at launch, run config reaches the stores below as well as the assets.
+    chosen = settings or SettingsResource.configure_at_launch()
     return {
-        "settings": settings,
+        "settings": chosen,
         "progress": progress or LogProgress(),
-        "io_manager": ParquetStore(settings=settings, folder="tables"),
-        "scratch_io": ParquetStore(settings=settings, folder="scratch"),
+        "io_manager": ParquetStore(settings=chosen, folder="tables"),
+        "scratch_io": ParquetStore(settings=chosen, folder="scratch"),
     }
 
 
@@ -90,4 +92,8 @@ def _materialise(
         )
     except (StageAError, dg.DagsterError) as error:
         return MissionRun(mission, str(error))
+    # A fault of ours in one mission must not cost the next; it is shown whole, and fails the command.
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        return MissionRun(mission, f"unexpected {type(error).__name__}: {error}")
     return MissionRun(mission)

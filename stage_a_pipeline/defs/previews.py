@@ -13,6 +13,9 @@ from stage_a_pipeline.images import thumbnail_jpeg
 from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
 
 _SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "detail")])
+_RECORDS = dg.TableSchema(
+    [dg.TableColumn(name) for name in ("group_id", "label", "image", "summary", "fail_reasons")]
+)
 _ROWS = 6
 _RECORD_ROWS = 12
 _TEXT_LIMIT = 160
@@ -59,7 +62,7 @@ def records_preview(records: Sequence[GroupRecord]) -> dg.TableMetadataValue:
         for record in records
         for image, summary in zip(record.images, record.summaries, strict=True)
     )
-    return dg.MetadataValue.table(list(islice(rows, _RECORD_ROWS)))
+    return dg.MetadataValue.table(list(islice(rows, _RECORD_ROWS)), schema=_RECORDS)
 
 
 def skipped_preview(skipped: Sequence[Skipped]) -> dg.TableMetadataValue:

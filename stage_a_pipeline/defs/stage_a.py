@@ -10,17 +10,15 @@ import pyarrow as pa
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import outcomes_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
-from stage_a_pipeline.engines import InputTrace, engine_hash
+from stage_a_pipeline.delivery import keep_rejections
+from stage_a_pipeline.engines import InputTrace
 from stage_a_pipeline.errors import FailureBudgetError
 from stage_a_pipeline.inference.assembly import check_failure_budget, order_outcomes, rejected_groups
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
 from stage_a_pipeline.inference.scheduler import Listeners
-from stage_a_pipeline.inference.shard import mission_recipe, run_shard
-from stage_a_pipeline.jsonl import output_paths, write_rejections
-from stage_a_pipeline.records import Outcome, Rejection
-from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.inference.shard import RunPlan, mission_recipe, plan_run, require_plan, run_shard
 from stage_a_pipeline.storage import claim_output, prune_folders
 from stage_a_pipeline.tables import (
     groups_from_table,
@@ -47,12 +45,12 @@ def plan_shards(
     workers = list_workers(loaded.engine.devices)
     groups = groups_from_table(sampled_groups)
     dealt = deal_out(enumerate(groups), shards=len(workers), mode=loaded.inference.sharding_mode)
-    engine = engine_hash(loaded.engine)
+    plan = plan_run(MISSIONS[context.partition_key], loaded).to_metadata()
     for worker, refs in zip(workers, dealt, strict=True):
         context.log.info(f"{worker.key}: {len(refs)} photos")
         if refs:
-            plan = {"device": worker.device, "ordinal": str(worker.ordinal), "engine_hash": engine}
-            yield dg.DynamicOutput(shard_to_table(refs, plan), mapping_key=worker.key)
+            place = {"device": worker.device, "ordinal": str(worker.ordinal)}
+            yield dg.DynamicOutput(shard_to_table(refs, groups, plan | place), mapping_key=worker.key)
 
 
 @dg.op(out=dg.Out(io_manager_key="scratch_io"))
@@ -64,12 +62,15 @@ def summarise_shard(
     shard: pa.Table,
 ) -> pa.Table:
     """Summarise one device's photos; what an earlier run finished is taken from the journal."""
-    plan = table_metadata(shard)
-    worker = Worker(plan["device"], int(plan["ordinal"]))
+    told = table_metadata(shard)
+    worker = Worker(told["device"], int(told["ordinal"]))
     loaded = settings.load()
-    recipe = mission_recipe(MISSIONS[context.partition_key], loaded, engine=plan["engine_hash"])
+    plan = RunPlan.from_metadata(told)
+    recipe = mission_recipe(MISSIONS[context.partition_key], loaded)
+    require_plan(recipe, plan)
+    groups = groups_from_table(sampled_groups)
     result = run_shard(
-        shard_from_table(shard, groups_from_table(sampled_groups)),
+        shard_from_table(shard, groups),
         worker,
         recipe=recipe,
         settings=loaded,
@@ -82,10 +83,8 @@ def summarise_shard(
         log=context.log.info,
     )
     context.add_output_metadata({worker.key: dg.MetadataValue.json(result.metrics.to_mapping())})
-    metrics = json.dumps(result.metrics.to_mapping())
-    return with_metadata(
-        outcomes_to_table(result.outcomes), {"metrics": metrics, "fingerprint": recipe.fingerprint}
-    )
+    metrics = {"metrics": json.dumps(result.metrics.to_mapping())}
+    return with_metadata(outcomes_to_table(result.outcomes, groups), plan.to_metadata() | metrics)
 
 
 @dg.op
@@ -107,7 +106,14 @@ def merge_shards(
     try:
         check_failure_budget(groups=len(groups), rejected=lost, max_failed_fraction=fraction)
     except FailureBudgetError as error:
-        raise FailureBudgetError(f"{error}; {_keep_rejections(context, loaded, outcomes)}") from None
+        with claim_output(
+            loaded.output.work_dir / "locks",
+            context.partition_key,
+            run_id=context.run_id,
+            purpose="write rejections",
+        ):
+            kept = keep_rejections(loaded.output.output_dir, context.partition_key, outcomes)
+        raise FailureBudgetError(f"{error}; {kept}") from None
     context.add_output_metadata(
         {
             "groups": len(groups),
@@ -118,8 +124,8 @@ def merge_shards(
             "outcomes": outcomes_preview(outcomes),
         }
     )
-    fingerprint = table_metadata(shards[0])["fingerprint"]
-    return with_metadata(outcomes_to_table(outcomes), {"fingerprint": fingerprint})
+    plan = RunPlan.from_metadata(table_metadata(shards[0]))
+    return with_metadata(outcomes_to_table(outcomes, groups), plan.to_metadata())
 
 
 @dg.graph_asset(
@@ -133,18 +139,6 @@ def stage_a_summaries(sampled_groups: pa.Table) -> pa.Table:
     """See the ops."""
     shards = plan_shards(sampled_groups).map(lambda shard: summarise_shard(sampled_groups, shard))
     return merge_shards(sampled_groups, shards.collect())
-
-
-def _keep_rejections(context: dg.OpExecutionContext, settings: Settings, outcomes: list[Outcome]) -> str:
-    """Write why photos were lost, beside the JSONL of the last good run, which stays as it is."""
-    mission = context.partition_key
-    paths = output_paths(settings.output.output_dir, mission)
-    lost = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
-    locks = settings.output.work_dir / "locks"
-    with claim_output(locks, mission, run_id=context.run_id, purpose="write rejections"):
-        write_rejections(paths.rejected, lost)
-    kept = f"{paths.jsonl} stays as it was" if paths.jsonl.exists() else "no JSONL is written"
-    return f"each is listed with its reason in {paths.rejected}, {kept}"
 
 
 def _input_log(context: dg.OpExecutionContext) -> Callable[[Sequence[InputTrace]], None]:

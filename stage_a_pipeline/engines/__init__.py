@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import version
 
 from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, InputTrace, Request
 from stage_a_pipeline.settings import EngineSettings
@@ -44,6 +45,11 @@ def generation_options(settings: EngineSettings) -> GenerationOptions:
     )
 
 
+def _release(package: str) -> str:
+    """Major and minor version: what may change a model's arithmetic, and its tokenizer's pieces."""
+    return ".".join(version(package).split(".")[:2])
+
+
 def engine_hash(settings: EngineSettings) -> str:
     """SHA-256 over what shapes answers apart from prompt and photo: model content and generation.
 
@@ -55,6 +61,7 @@ def engine_hash(settings: EngineSettings) -> str:
 
         checkpoint = resolve_checkpoint(settings.checkpoint, adapter=settings.adapter)
         shaping["checkpoint"] = checkpoint.content_hash()
+        shaping["versions"] = {name: _release(name) for name in ("torch", "transformers")}
         shaping["attn_implementation"] = settings.attn_implementation
         shaping["dtype"] = sorted({settings.dtype_on(device) for device in settings.devices})
     shaping["max_new_tokens"] = settings.max_new_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
@@ -207,39 +208,65 @@ def load_processor(checkpoint: Checkpoint) -> Any:
 def _load_model(
     checkpoint: Checkpoint, settings: EngineSettings, device: torch.device, dtype: torch.dtype
 ) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     # Its bar would break the run's own; the log says what is loading.
     logging.disable_progress_bar()
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
+        model: Any
+        report: Any
+        model, report = AutoModelForImageTextToText.from_pretrained(
             str(checkpoint.folder),
             dtype=dtype,
             attn_implementation=settings.attn_implementation,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        if checkpoint.adapter is not None:
+            model = _merge_adapter(model, checkpoint.adapter)
+        model = model.to(device).eval()
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {checkpoint.folder} does not load: {error}") from error
-    if checkpoint.adapter is not None:
-        model = _merge_adapter(model, checkpoint)
-    return model.to(device).eval()
+    # transformers fills what is missing with random weights and goes on.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.folder} lacks {len(missing)} weights, such as {missing[0]}; "
+            "give a complete checkpoint"
+        )
+    return model
 
 
-def _merge_adapter(model: Any, checkpoint: Checkpoint) -> Any:
+def _merge_adapter(model: Any, adapter: Path) -> Any:
     try:
-        from peft import PeftModel
+        from peft import LoraConfig, PeftConfig, get_peft_model, set_peft_model_state_dict
     except ImportError as error:
         raise CheckpointError(
             "a LoRA adapter is set but peft is not installed; install stage-a-pipeline[lora]"
         ) from error
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = PeftConfig.from_pretrained(str(adapter))
+    if not isinstance(config, LoraConfig):
+        raise CheckpointError(f"adapter {adapter} is of type {config.peft_type}; only LoRA is merged")
     try:
-        return PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        weights = load_file(str(adapter / "adapter_model.safetensors"))
+        adapted = get_peft_model(model, config)
+        report: Any = set_peft_model_state_dict(adapted, weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"adapter {adapter} does not fit the checkpoint: {error}") from error
+    # peft leaves weights that it does not find at their start values, without an error.
+    strange = [*report.unexpected_keys, *(key for key in report.missing_keys if "lora_" in key)]
+    if strange:
         raise CheckpointError(
-            f"adapter {checkpoint.adapter} does not fit checkpoint {checkpoint.folder}: {error}"
-        ) from error
+            f"adapter {adapter} does not fit the checkpoint: {len(strange)} weights such as {strange[0]} "
+            "have no counterpart; use an adapter that was trained on this checkpoint"
+        )
+    return adapted.merge_and_unload()
 
 
 def _usable_device(device: str) -> torch.device:

@@ -20,20 +20,16 @@ class EngineFailure:
 Generate = Callable[[Sequence[Request]], list[Completion]]
 
 
-def generate_bisecting(
-    requests: Sequence[Request], generate: Generate, *, on_out_of_memory: Callable[[int], None]
-) -> list[Completion | EngineFailure]:
+def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[Completion | EngineFailure]:
     """Completions in request order; a batch that raises is halved until one request is left alone.
 
-    `on_out_of_memory` learns the number of requests that had no room. Raises EngineContractError
-    when answers do not match requests: they are never paired up by guessing.
+    Raises EngineContractError when answers do not match requests: they are never paired up by guessing.
     """
     if not requests:
         return []
     try:
         completions = generate(requests)
     except EngineOutOfMemoryError as error:
-        on_out_of_memory(len(requests))
         failure = EngineFailure("out_of_memory", str(error))
     # Whatever a model raises for one photo must not take the others with it.
     except Exception as error:  # noqa: BLE001
@@ -47,7 +43,7 @@ def generate_bisecting(
     return [
         result
         for half in (requests[:middle], requests[middle:])
-        for result in generate_bisecting(half, generate, on_out_of_memory=on_out_of_memory)
+        for result in generate_bisecting(half, generate)
     ]
 
 

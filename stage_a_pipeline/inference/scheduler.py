@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
 from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, InputTrace, Request
-from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.errors import EngineOutOfMemoryError, PhotoError
 from stage_a_pipeline.images import decode_photo, read_photo
 from stage_a_pipeline.inference.batching import BatchingMode, next_batch_size
 from stage_a_pipeline.inference.bisection import EngineFailure, generate_bisecting
@@ -75,6 +75,11 @@ def request_id(ref: ImageRef) -> str:
     return f"{ref.group.group_id}/{ref.image.name}#{ref.group_index}.{ref.image_index}"
 
 
+def answer_fingerprint(recipe: Recipe, ref: ImageRef, *, greedy: bool) -> Fingerprint:
+    """Greedy answers belong to the photo's bytes, sampled ones to one place in the run."""
+    return recipe.fingerprint if greedy else f"{recipe.fingerprint}:{request_id(ref)}"
+
+
 def answer_defect(completion: Completion) -> str | None:
     """Why a completion cannot stand as a summary; None when it can."""
     reason = defect(clean_summary(completion.text))
@@ -123,7 +128,9 @@ class ShardScheduler:
         self._listeners = listeners or Listeners()
         self._clock = clock
         self._limit = batching.batch_size
+        self._memory_ran_out, self._largest_success = False, 1
         self._twins: dict[tuple[str, Fingerprint], list[ImageRef]] = {}
+        self._rejected: dict[tuple[str, Fingerprint], Rejection] = {}
         self._trace_inputs = self._listeners.inputs is not None
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
@@ -150,6 +157,8 @@ class ShardScheduler:
             answer = self._journal.find(*key)
             if answer is not None:
                 yield _summary(item.ref, item.content_sha256, answer, reused=True)
+            elif key in self._rejected:
+                yield replace(self._rejected[key], ref=item.ref)
             elif key in self._twins:
                 self._twins[key].append(item.ref)
             else:
@@ -185,7 +194,7 @@ class ShardScheduler:
             known = self._journal.knows(sha256, self._answer_fingerprint(ref))
             image = None if known else decode_photo(file, fit=fit)
         except PhotoError as error:
-            return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256)
+            return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
         return _Photo(ref, sha256, image, self._clock() - started)
 
     def _run_due_batches(self, waiting: deque[_Photo], *, exhausted: bool) -> Iterator[Outcome]:
@@ -205,12 +214,15 @@ class ShardScheduler:
         self._journal.commit()
         for photo, outcome in zip(batch, outcomes, strict=True):
             yield outcome
+            if isinstance(outcome, Rejection):
+                self._rejected[self._key(photo)] = outcome
             for twin in self._twins.pop(self._key(photo)):
                 yield _same_for(twin, outcome)
 
     def _ask_with_retry(self, requests: list[Request]) -> list[tuple[Completion | EngineFailure, int]]:
         """Per request its last result and the number of attempts, unusable answers asked twice."""
         results = self._ask(requests, self._generation)
+        self._lower_limit_if_memory_ran_out()
         retries: defaultdict[GenerationOptions, list[int]] = defaultdict(list)
         for place, result in enumerate(results):
             reason = None if isinstance(result, EngineFailure) else answer_defect(result)
@@ -231,9 +243,8 @@ class ShardScheduler:
         started = self._clock()
         self.metrics.batches += 1
         self.metrics.batch_places += self._limit
-        results = generate_bisecting(
-            requests, partial(self._generate, options=options), on_out_of_memory=self._lower_limit
-        )
+        self._memory_ran_out, self._largest_success = False, 1
+        results = generate_bisecting(requests, partial(self._generate, options=options))
         self._trace_inputs = False
         self.metrics.device_seconds += self._clock() - started
         for result in results:
@@ -245,16 +256,25 @@ class ShardScheduler:
     def _generate(self, requests: Sequence[Request], *, options: GenerationOptions) -> list[Completion]:
         if self._trace_inputs and self._listeners.inputs is not None:
             self._listeners.inputs(self._engine.trace_inputs(requests))
-        return self._engine.generate(requests, options)
+        try:
+            completions = self._engine.generate(requests, options)
+        except EngineOutOfMemoryError:
+            self._memory_ran_out = True
+            raise
+        self._largest_success = max(self._largest_success, len(requests))
+        return completions
 
-    def _lower_limit(self, too_many: int) -> None:
-        lowered = max(1, min(self._limit, too_many // 2))
-        if lowered < self._limit:
-            self._limit = lowered
+    def _lower_limit_if_memory_ran_out(self) -> None:
+        """Down to what had room in the batch that did not: one huge photo must not cost more than that.
+
+        Not after a retry, which asks for longer answers than the batches to come.
+        """
+        if self._memory_ran_out and self._largest_success < self._limit:
             self._warn(
-                f"{too_many} photos at once ran out of memory; the batch size is {lowered} from here on "
-                "(set engine.batch_size to keep it)"
+                f"{self._limit} photos at once ran out of memory; the batch size is {self._largest_success} "
+                "from here on (set engine.batch_size to keep it)"
             )
+            self._limit = self._largest_success
 
     def _conclude(self, photo: _Photo, result: Completion | EngineFailure, attempts: int) -> Outcome:
         """The outcome of an asked photo, written to the journal."""
@@ -290,9 +310,7 @@ class ShardScheduler:
         return photo.content_sha256, self._answer_fingerprint(photo.ref)
 
     def _answer_fingerprint(self, ref: ImageRef) -> Fingerprint:
-        """Greedy answers belong to the photo's bytes, sampled ones to one place in the run."""
-        fingerprint = self._recipes[ref.group.mission].fingerprint
-        return fingerprint if self._generation.greedy else f"{fingerprint}:{request_id(ref)}"
+        return answer_fingerprint(self._recipes[ref.group.mission], ref, greedy=self._generation.greedy)
 
     def _report_progress(self, total: int) -> None:
         if self._listeners.progress is not None:

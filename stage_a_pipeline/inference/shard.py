@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from stage_a_pipeline.engines import engine_hash, generation_options, load_engine
+from stage_a_pipeline.engines import Engine, engine_hash, generation_options, load_engine
+from stage_a_pipeline.engines.idle import IdleEngine
+from stage_a_pipeline.errors import ConfigurationError, PhotoError
+from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.devices import Worker, leased
 from stage_a_pipeline.inference.journal import Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
-from stage_a_pipeline.inference.scheduler import BatchingOptions, Listeners, Recipe, ShardScheduler
+from stage_a_pipeline.inference.scheduler import (
+    BatchingOptions,
+    Listeners,
+    Recipe,
+    ShardScheduler,
+    answer_fingerprint,
+)
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import ImageRef, Outcome
@@ -21,6 +32,25 @@ IMAGE_TRANSFORM = "upright-rgb-bicubic/1"
 
 
 @dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What answers depend on, as it was when the run was planned: recorded beside the answers."""
+
+    fingerprint: str
+    prompt_hash: str
+    settings: Mapping[str, object]
+
+    def to_metadata(self) -> dict[str, str]:
+        """As texts for a table's metadata."""
+        settings = json.dumps(self.settings, ensure_ascii=False, sort_keys=True)
+        return {"fingerprint": self.fingerprint, "prompt_hash": self.prompt_hash, "settings": settings}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> RunPlan:
+        """The inverse of `to_metadata`."""
+        return cls(metadata["fingerprint"], metadata["prompt_hash"], json.loads(metadata["settings"]))
+
+
+@dataclass(frozen=True, slots=True)
 class ShardResult:
     """What a shard hands back: one outcome per photo, and what it took."""
 
@@ -28,8 +58,23 @@ class ShardResult:
     metrics: ShardMetrics
 
 
-def mission_recipe(mission: Mission, settings: Settings, *, engine: str | None = None) -> Recipe:
-    """How a mission's photos are asked. `engine` is the engine's hash, where it is known already.
+def plan_run(mission: Mission, settings: Settings) -> RunPlan:
+    """What the answers of a run over this mission will depend on. Raises ConfigurationError."""
+    recipe = mission_recipe(mission, settings)
+    return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), settings.model_dump(mode="json"))
+
+
+def require_plan(recipe: Recipe, plan: RunPlan) -> None:
+    """ConfigurationError when what the answers depend on has changed since the run was planned."""
+    if recipe.fingerprint != plan.fingerprint:
+        raise ConfigurationError(
+            "settings, prompts or the checkpoint have changed since this run was planned; "
+            "start a new run: photos that were finished are not repeated where nothing changed for them"
+        )
+
+
+def mission_recipe(mission: Mission, settings: Settings) -> Recipe:
+    """How a mission's photos are asked.
 
     Raises ConfigurationError for prompts or a checkpoint that cannot be used.
     """
@@ -37,7 +82,7 @@ def mission_recipe(mission: Mission, settings: Settings, *, engine: str | None =
     prompt = build_prompt(mission, profile=prompts.profile, prompts_file=prompts.prompts_file)
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
     fingerprint = run_fingerprint(
-        engine or engine_hash(settings.engine), prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM
+        engine_hash(settings.engine), prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM
     )
     return Recipe(prompt, max_pixels, fingerprint)
 
@@ -65,12 +110,15 @@ def run_shard(
     with (
         claim_output(work / "locks", mission, run_id=run_id, purpose=f"summarise on {worker.key}"),
         Journal(work / "journal" / mission, worker.key) as journal,
-        leased(worker, settings.inference.lease_dir, on_wait=warn),
+        ExitStack() as device,
     ):
         if journal.torn_bytes:
             warn(f"cut a torn last line of {journal.torn_bytes} bytes off {journal.path}")
-        log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
-        engine = load_engine(settings.engine, worker.device)
+        engine: Engine = IdleEngine()
+        if _needs_engine(refs, journal, recipe, settings):
+            device.enter_context(leased(worker, settings.inference.lease_dir, on_wait=warn))
+            log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
+            engine = load_engine(settings.engine, worker.device)
         try:
             scheduler = ShardScheduler(
                 engine,
@@ -83,6 +131,19 @@ def run_shard(
             return ShardResult(list(scheduler.run(refs)), scheduler.metrics)
         finally:
             engine.close()
+
+
+def _needs_engine(refs: Sequence[ImageRef], journal: Journal, recipe: Recipe, settings: Settings) -> bool:
+    """Whether any readable photo has no answer yet: without one, neither device nor model is needed."""
+    greedy = generation_options(settings.engine).greedy
+    for ref in refs:
+        try:
+            sha256 = read_photo(ref.image.path).sha256
+        except PhotoError:
+            continue
+        if not journal.knows(sha256, answer_fingerprint(recipe, ref, greedy=greedy)):
+            return True
+    return False
 
 
 def batching_options(settings: Settings) -> BatchingOptions:

@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 import xlsxwriter
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS
+from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_resources
+from stage_a_pipeline.defs.partitions import MISSIONS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import (
     ConfigurationError,
@@ -14,10 +15,13 @@ from stage_a_pipeline.errors import (
     FailureBudgetError,
     LockedError,
     OutputError,
+    StaleTableError,
     WorkbookError,
 )
+from stage_a_pipeline.inference.shard import mission_recipe, plan_run, require_plan
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
-from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.settings import EngineSettings, Settings
+from stage_a_pipeline.storage import claim_output, device_lease
 from tests.conftest import BRACKETS, MISSION, write_groups
 
 
@@ -266,3 +270,107 @@ def test_a_second_run_on_the_same_output_is_refused(tmp_path, materialise, root)
     ):
         materialise(root)
     assert materialise(root).success
+
+
+def test_an_unwritable_output_folder_is_named_by_the_real_stores_too(tmp_path, root):
+    (tmp_path / "file").write_text("x")
+    settings = SettingsResource(
+        discovery={"input_root": str(root)},
+        engine={"engine": "fake"},
+        output={"output_dir": str(tmp_path / "file" / "out")},
+    )
+    with pytest.raises(OutputError, match="cannot be written"):
+        dg.materialize(ASSETS, partition_key=MISSION, resources=default_resources(settings))
+
+
+class Stored:
+    """Assets materialised one by one through the real stores, as people do in the UI."""
+
+    def __init__(self, folder, root):
+        self.folder, self.root = folder, root
+
+    def run(self, *selection, raise_on_error=True, **sections):
+        settings = SettingsResource(
+            discovery={"input_root": str(self.root)},
+            sampling=sections.get("sampling", {}),
+            engine={"engine": "fake", **sections.get("engine", {})},
+            prompts=sections.get("prompts", {}),
+            inference={"lease_dir": str(self.folder / "leases")},
+            output={"output_dir": str(self.folder / "out")},
+        )
+        return dg.materialize(
+            ASSETS,
+            partition_key=MISSION,
+            selection=list(selection) or None,
+            resources=default_resources(settings),
+            instance=dg.DagsterInstance.ephemeral(),
+            raise_on_error=raise_on_error,
+        )
+
+
+@pytest.fixture
+def stored(tmp_path, root):
+    return Stored(tmp_path, root)
+
+
+def test_answers_are_never_delivered_under_groups_that_were_sampled_later(stored):
+    stored.run(sampling={"fail_count": 2, "seed": 1})
+    stored.run("image_groups", "sampled_groups", sampling={"fail_count": 2, "seed": 3})
+    with pytest.raises(StaleTableError, match="the sampled groups have changed"):
+        stored.run("clean_summaries", "enriched_records", "stage_a_jsonl")
+
+
+def test_records_of_another_run_than_the_summaries_are_not_delivered(stored):
+    stored.run()
+    stored.run("stage_a_summaries", "clean_summaries", engine={"max_new_tokens": 77})
+    with pytest.raises(StaleTableError, match="enriched_records is of another run"):
+        stored.run("stage_a_jsonl")
+
+
+def test_the_manifest_names_what_the_answers_were_made_with(stored):
+    stored.run()
+    before = read_manifest(output_paths(stored.folder / "out", MISSION).manifest)
+    stored.run("stage_a_jsonl", engine={"max_new_tokens": 77})
+    assert read_manifest(output_paths(stored.folder / "out", MISSION).manifest) == before
+
+
+def test_a_run_whose_settings_change_under_way_is_refused():
+    planned = Settings(engine=EngineSettings(engine="fake"))
+    changed = Settings(engine=EngineSettings(engine="fake", max_new_tokens=7))
+    plan = plan_run(MISSIONS[MISSION], planned)
+    with pytest.raises(ConfigurationError, match="have changed since this run was planned"):
+        require_plan(mission_recipe(MISSIONS[MISSION], changed), plan)
+    require_plan(mission_recipe(MISSIONS[MISSION], planned), plan)
+
+
+def test_run_config_moves_tables_and_results_alike(tmp_path, root, monkeypatch):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[engine]\nengine = "fake"\n')
+    monkeypatch.setenv("STAGE_A_SETTINGS", str(settings))
+    monkeypatch.setenv("STAGE_A_INPUT_ROOT", str(root))
+    monkeypatch.setenv("STAGE_A_OUTPUT_DIR", str(tmp_path / "environment"))
+    chosen = {"resources": {"settings": {"config": {"output": {"output_dir": str(tmp_path / "chosen")}}}}}
+    location = dg.Definitions(ASSETS, asset_checks=CHECKS, jobs=[MISSION_JOB], resources=default_resources())
+    job = location.resolve_job_def(MISSION_JOB.name)
+    assert job.execute_in_process(partition_key=MISSION, run_config=chosen).success
+    assert output_paths(tmp_path / "chosen", MISSION).jsonl.exists()
+    assert (tmp_path / "chosen" / "work" / "tables" / "image_groups" / f"{MISSION}.parquet").exists()
+    assert not (tmp_path / "environment").exists()
+    assert job.execute_in_process(partition_key=MISSION).success
+    assert output_paths(tmp_path / "environment", MISSION).jsonl.exists()
+
+
+def test_a_finished_mission_needs_no_device(tmp_path, materialise, root):
+    materialise(root)
+    with device_lease(tmp_path / "leases", "cpu", on_wait=lambda sentence: pytest.fail(sentence)):
+        assert materialise(root).success
+
+
+def test_a_mission_whose_answers_are_all_unusable_lists_them(tmp_path, materialise, root):
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[fault]]\nkind = "repetition"\nmatch = "*"')
+    with pytest.raises(FailureBudgetError, match="5 of 5 groups"):
+        materialise(root, engine={"fake_faults": str(faults)})
+    lines = output_paths(tmp_path / "out", MISSION).rejected.read_text("utf-8").splitlines()
+    assert {json.loads(line)["reason"] for line in lines} == {"repetition"}
+    assert all(json.loads(line)["raw_text"] for line in lines)

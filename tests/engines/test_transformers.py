@@ -176,3 +176,46 @@ def test_cuda_answers_like_the_cpu_in_float32(requests, singles):
 
 def test_mission_prompts_name_their_mission():
     assert MISSION in build_prompt(load_missions()[MISSION]).user
+
+
+def copied_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(resolve_checkpoint("builtin").folder, folder)
+    return folder
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_rather_than_filled_at_random(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = copied_checkpoint(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    dropped = [name for name in weights if "visual.merger" in name]
+    kept = {name: weight for name, weight in weights.items() if name not in dropped}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"lacks {len(dropped)} weights, such as .*visual\.merger"):
+        TransformersEngine(resolve_checkpoint(str(folder)), EngineSettings(), "cpu")
+
+
+def test_cut_weights_are_refused(tmp_path):
+    folder = copied_checkpoint(tmp_path)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="does not load"):
+        TransformersEngine(resolve_checkpoint(str(folder)), EngineSettings(), "cpu")
+
+
+def test_an_adapter_for_other_layers_is_refused_rather_than_ignored(tmp_path):
+    peft = pytest.importorskip("peft")
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(
+        resolve_checkpoint("builtin").folder, dtype=torch.float32
+    )
+    peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    renamed = {name.replace("language_model.", ""): weight for name, weight in load_file(path).items()}
+    save_file(renamed, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"does not fit the checkpoint: \d+ weights such as"):
+        TransformersEngine(resolve_checkpoint("builtin", adapter=tmp_path), EngineSettings(), "cpu")

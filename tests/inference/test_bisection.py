@@ -17,10 +17,8 @@ def complete(batch):
     return [Completion(request.id, f"text {request.id}", "stop", 1, 1) for request in batch]
 
 
-def run(batch, generate, too_many=None):
-    return generate_bisecting(
-        batch, generate, on_out_of_memory=(too_many if too_many is not None else []).append
-    )
+def run(batch, generate):
+    return generate_bisecting(batch, generate)
 
 
 def test_a_batch_that_works_is_asked_once():
@@ -63,16 +61,13 @@ def test_any_exception_of_an_engine_is_contained():
     ]
 
 
-def test_out_of_memory_is_told_and_halved_until_it_fits():
-    too_many = []
-
+def test_out_of_memory_is_halved_until_it_fits():
     def generate(batch):
         if len(batch) > 3:
             raise EngineOutOfMemoryError("full")
         return complete(batch)
 
-    assert run(requests(10), generate, too_many) == complete(requests(10))
-    assert too_many == [10, 5, 5]
+    assert run(requests(10), generate) == complete(requests(10))
 
 
 def test_a_photo_that_alone_runs_out_of_memory_is_its_own_failure():

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.engines.base import Completion, GenerationOptions
 from stage_a_pipeline.engines.fake import FakeBehaviour, FakeEngine, Fault
-from stage_a_pipeline.errors import EngineContractError
+from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
 from stage_a_pipeline.images import rgb_sha256
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.journal import Journal
@@ -148,6 +148,35 @@ def test_out_of_memory_lowers_the_batch_size_for_good(tmp_path, refs):
     assert reasons(outcomes) == {}
     assert engine.batch_sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2]
     assert any("the batch size is 2 from here on" in warning for warning in warnings)
+
+
+def test_one_photo_without_room_costs_the_others_no_more_than_half_a_batch(tmp_path, refs):
+    engine = FakeEngine(FakeBehaviour(faults=(Fault("*fail001/IMG_1*", "out_of_memory"),)))
+    outcomes, _ = run(tmp_path, refs, engine, batch_size=4)
+    assert reasons(outcomes) == {"IMG_1.jpg@QC-20241028-fail001": "out_of_memory"}
+    assert engine.batch_sizes[5:] == [2, 2, 2, 2]
+
+
+def test_a_retry_that_runs_out_of_memory_leaves_the_batch_size(tmp_path, refs):
+    class NoRoomForLongAnswers(FakeEngine):
+        def generate(self, requests, options):
+            if options.max_new_tokens > GREEDY.max_new_tokens:
+                raise EngineOutOfMemoryError("no room for twice the tokens")
+            return super().generate(requests, options)
+
+    engine = NoRoomForLongAnswers(FakeBehaviour(faults=(Fault("*fail001/IMG_1*", "truncated"),)))
+    outcomes, _ = run(tmp_path, refs, engine, batch_size=4)
+    assert reasons(outcomes) == {"IMG_1.jpg@QC-20241028-fail001": "truncated"}
+    assert engine.batch_sizes == [4, 4, 4]
+
+
+def test_the_bytes_of_a_rejected_photo_are_not_asked_for_again(tmp_path, refs):
+    for ref in (refs[6], refs[11]):
+        shutil.copy(refs[0].image.path, ref.image.path)
+    engine = FakeEngine(FakeBehaviour(faults=(Fault("*fail001/IMG_1*", "error"),)))
+    outcomes, _ = run(tmp_path, refs, engine, batch_size=3)
+    assert len(reasons(outcomes)) == 3
+    assert engine.batch_sizes == [3, 1, 2, 3, 3, 1]
 
 
 @pytest.mark.parametrize(
