@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -19,7 +21,7 @@ from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
 from stage_a_pipeline.inference.scheduler import Listeners
 from stage_a_pipeline.inference.shard import RunPlan, mission_recipe, plan_run, require_plan, run_shard
-from stage_a_pipeline.storage import claim_output, prune_folders
+from stage_a_pipeline.storage import atomic_write, claim_output, ensure_folder, prune_folders
 from stage_a_pipeline.tables import (
     groups_from_table,
     outcomes_from_table,
@@ -69,6 +71,7 @@ def summarise_shard(
     recipe = mission_recipe(MISSIONS[context.partition_key], loaded)
     require_plan(recipe, plan)
     groups = groups_from_table(sampled_groups)
+    inputs = loaded.output.work_dir / "inputs" / context.partition_key / f"{worker.key}.jsonl"
     result = run_shard(
         shard_from_table(shard, groups),
         worker,
@@ -78,7 +81,7 @@ def summarise_shard(
         listeners=Listeners(
             progress=progress.listener(context.log, f"{context.partition_key} on {worker.key}"),
             warning=partial(progress.notice, context.log),
-            inputs=_input_log(context) if loaded.engine.verify_inputs else None,
+            inputs=_input_record(inputs) if loaded.engine.verify_inputs else None,
         ),
         log=context.log.info,
     )
@@ -141,9 +144,14 @@ def stage_a_summaries(sampled_groups: pa.Table) -> pa.Table:
     return merge_shards(sampled_groups, shards.collect())
 
 
-def _input_log(context: dg.OpExecutionContext) -> Callable[[Sequence[InputTrace]], None]:
-    def tell(traces: Sequence[InputTrace]) -> None:
-        for trace in traces:
-            context.log.info(f"verified input: {trace}")
+def _input_record(path: Path) -> Callable[[Sequence[InputTrace]], None]:
+    """Writes what reached the model for a shard's first batch, one JSON line per photo."""
+    recorded: list[InputTrace] = []
 
-    return tell
+    def record(traces: Sequence[InputTrace]) -> None:
+        recorded.extend(traces)
+        ensure_folder(path.parent)
+        with atomic_write(path) as file:
+            file.writelines(json.dumps(asdict(trace), ensure_ascii=False) + "\n" for trace in recorded)
+
+    return record

@@ -374,3 +374,12 @@ def test_a_mission_whose_answers_are_all_unusable_lists_them(tmp_path, materiali
     lines = output_paths(tmp_path / "out", MISSION).rejected.read_text("utf-8").splitlines()
     assert {json.loads(line)["reason"] for line in lines} == {"repetition"}
     assert all(json.loads(line)["raw_text"] for line in lines)
+
+
+def test_verified_inputs_are_recorded_for_the_first_batch(tmp_path, materialise, root):
+    materialise(root, engine={"verify_inputs": True})
+    path = tmp_path / "out" / "work" / "inputs" / MISSION / "cpu.jsonl"
+    traces = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert len(traces) == 4
+    assert all(trace["expected_image_tokens"] == trace["actual_image_tokens"] > 0 for trace in traces)
+    assert all(len(trace["rgb_sha256"]) == 64 for trace in traces)
