@@ -22,7 +22,7 @@ ANY_PATH = click.Path(path_type=Path)
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an error that is meant for users as one sentence, and exit with 1."""
+    """Show an error that is meant for users as one sentence, and exit with 1; with 130 after Ctrl-C."""
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -30,6 +30,9 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **kwargs)
         except StageAError as error:
             raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt as interrupt:
+            click.echo("; ".join(["interrupted", *map(str, interrupt.args)]), err=True)
+            sys.exit(130)
 
     return guarded
 

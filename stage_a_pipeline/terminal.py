@@ -11,12 +11,20 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
@@ -28,6 +36,7 @@ from stage_a_pipeline.status import MissionStatus
 
 DEMO_MISSIONS = ("挡风板安装检查", "BBU安装方式检查（正装）")
 DEMO_GROUPS = 12
+_INTERRUPTED = "finished photos are kept; run the same command again to go on"
 _DEMO_SETTINGS = """\
 # Settings of the demo. docs/runbook.md explains every one.
 
@@ -45,11 +54,42 @@ max_new_tokens = 256
 output_dir = "output"
 """
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
+"""Prints what it is given: a path or a mission's name may hold what would be markup."""
+
+
+class Notices:
+    """Prints what people should know as it happens; of rejected photos, the first twenty of each run."""
+
+    LISTED: Final = 20
+    _REJECTED: Final = "photo rejected"
+    """How the scheduler's sentences about rejected photos begin."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rejected = 0
+
+    def start_run(self) -> None:
+        """Count rejected photos from nothing."""
+        self._rejected = 0
+
+    def show(self, sentence: str) -> None:
+        """Print one sentence, unless it tells of one rejected photo too many."""
+        if sentence.startswith(self._REJECTED):
+            self._rejected += 1
+            if self._rejected > self.LISTED + 1:
+                return
+            if self._rejected > self.LISTED:
+                sentence = "and more; all are listed in the rejected lines"
+        self._console.print(sentence, style="yellow", soft_wrap=True)
 
 
 def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None, verbose: bool) -> int:
-    """Materialise the missions, one progress bar per shard; returns how many failed."""
+    """Materialise the missions, one progress bar per shard; returns how many failed.
+
+    Raises ConfigurationError, and KeyboardInterrupt with what to tell when the run is interrupted.
+    """
+    _check_dagster_home()
     if settings_file is not None:
         # Partitions and executor are decided when the assets are imported, from the environment.
         os.environ[SETTINGS_VARIABLE] = str(settings_file)
@@ -62,27 +102,27 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
 
     class BarProgress(LogProgress):
         def notice(self, log: object, sentence: str) -> None:  # noqa: ARG002 - bars need no log
-            bars.console.print(sentence, style="yellow", markup=False)
+            notices.show(sentence)
 
         def listener(self, log: object, shard: str) -> ProgressListener:  # noqa: ARG002 - bars need no log
             return _bar_listener(bars, shard)
 
     failed = 0
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, disable=verbose) as bars:
-        progress = LogProgress() if verbose else BarProgress()
-        runs = materialise_missions(names, settings=SettingsResource(), progress=progress, verbose=verbose)
-        for run in runs:
-            failed += run.error is not None
-            bars.console.print(_outcome_line(run.mission, run.error, settings))
+    try:
+        with Bars(*_columns(), console=console, disable=verbose) as bars:
+            notices = Notices(bars.console)
+            progress = LogProgress() if verbose else BarProgress()
+            runs = materialise_missions(
+                names, settings=SettingsResource(), progress=progress, verbose=verbose
+            )
+            for run in runs:
+                failed += run.error is not None
+                bars.console.print(_outcome_line(run.mission, run.error, settings), soft_wrap=True)
+                notices.start_run()
+    except BaseException as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt(_INTERRUPTED) from None
+        raise
     return failed
 
 
@@ -92,15 +132,15 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
     table.add_column("mission", no_wrap=True)
     for name in ("groups", "photos", "remembered", "written", "rejected"):
         table.add_column(name, justify="right")
-    delivered, problems = [], []
+    delivered: list[Path] = []
+    problems: list[str] = []
     for row in rows:
-        written, rejected = ("-" if count is None else str(count) for count in (row.written, row.rejected))
-        counts = (str(row.groups), str(row.photos), str(row.answers), written, rejected)
-        table.add_row(escape(row.mission), *counts)
+        numbers = (row.groups, row.photos, row.answers, row.written, row.rejected)
+        counts = ("-" if number is None else str(number) for number in numbers)
+        table.add_row(row.mission, *counts)
         if row.written is not None:
             delivered.append(row.jsonl)
-        if row.problem:
-            problems.append(row.problem)
+        problems += row.problems
     console.print(table)
     places = {
         "input": [settings.require_input_root()],
@@ -109,9 +149,10 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
     }
     for name, paths in places.items():
         for path in paths:
-            console.print(f"{name:10}{path}", markup=False, soft_wrap=True)
-    for problem in problems:
-        console.print(escape(problem), style="yellow")
+            console.print(f"{name:10}{path}", soft_wrap=True)
+    # A checkpoint that cannot be used is every mission's problem.
+    for problem in dict.fromkeys(problems):
+        console.print(problem, style="yellow", soft_wrap=True)
 
 
 def run_demo(folder: Path) -> int:
@@ -119,19 +160,17 @@ def run_demo(folder: Path) -> int:
     photos = folder / "photos"
     shutil.rmtree(folder / "output", ignore_errors=True)
     tree = write_demo_tree(photos, missions=DEMO_MISSIONS, groups=DEMO_GROUPS, seed=1, broken=1)
-    console.print(f"[bold]1. Photos[/bold]   {escape(tree.sentence())}")
+    _print_step("1. Photos", f"  {tree.sentence()}")
     settings_file = folder / "settings.toml"
     settings_file.write_text(_DEMO_SETTINGS, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(_dagster_home(folder))
-    console.print(
-        "[bold]2. Pipeline[/bold] every asset of two missions, with the built-in Qwen3-VL checkpoint"
-    )
+    _print_step("2. Pipeline", "every asset of two missions, with the built-in Qwen3-VL checkpoint")
     started = time.monotonic()
     failed = materialise_with_bar(DEMO_MISSIONS, settings_file=settings_file, verbose=False)
     console.print(f"   {tree.photos / (time.monotonic() - started):.1f} photos/s, everything included")
     if not failed:
         _show_results(load_settings(environ=os.environ))
-        console.print("[bold]4. Dagster UI[/bold]  make ui, then open http://127.0.0.1:3000")
+        _print_step("4. Dagster UI", " make ui, then open http://127.0.0.1:3000")
     return failed
 
 
@@ -158,11 +197,13 @@ def _dagster_home(folder: Path) -> Path:
 
 
 def _show_results(settings: Settings) -> None:
-    console.print("[bold]3. Results[/bold]")
+    _print_step("3. Results")
     for mission in DEMO_MISSIONS:
         paths = output_paths(settings.output.output_dir, mission)
         counts = read_manifest(paths.manifest).counts
-        console.print(f"   {mission}: {counts.written} groups written, {counts.rejected} rejected")
+        console.print(
+            f"   {mission}: {counts.written} groups written, {counts.rejected} rejected", soft_wrap=True
+        )
         for kind, path in (
             ("records", paths.jsonl),
             ("rejected", paths.rejected),
@@ -172,11 +213,11 @@ def _show_results(settings: Settings) -> None:
     example = output_paths(settings.output.output_dir, DEMO_MISSIONS[0]).jsonl
     console.print(f"   three records of {DEMO_MISSIONS[0]}:")
     for record in islice(read_records(example), 3):
-        console.print(f"     {record.label} {record.group_id}", style="cyan", markup=False)
+        console.print(f"     {record.label} {record.group_id}", style="cyan", soft_wrap=True)
         for key, text in record.per_image.items():
-            console.print(f"       {key}: {text}", markup=False, soft_wrap=True)
+            console.print(f"       {key}: {text}", soft_wrap=True)
         if record.fail_reasons:
-            console.print(f"       fail reasons: {' | '.join(record.fail_reasons)}", markup=False)
+            console.print(f"       fail reasons: {' | '.join(record.fail_reasons)}", soft_wrap=True)
 
 
 def _bar_listener(bars: Bars, shard: str) -> ProgressListener:
@@ -188,12 +229,42 @@ def _bar_listener(bars: Bars, shard: str) -> ProgressListener:
     return tell
 
 
-def _outcome_line(mission: str, error: str | None, settings: Settings) -> str:
+def _outcome_line(mission: str, error: str | None, settings: Settings) -> Text:
     if error is not None:
-        return f"[red]failed[/red] {escape(mission)}: {escape(error)}"
+        return Text.assemble(("failed", "red"), f" {mission}: {error}")
     paths = output_paths(settings.output.output_dir, mission)
     counts = read_manifest(paths.manifest).counts
+    told = f"{counts.written} groups written, {counts.rejected} rejected -> {paths.jsonl}"
+    return Text.assemble(("done", "green"), f" {mission}: {told}")
+
+
+def _print_step(title: str, text: str = "") -> None:
+    console.print(Text.assemble((title, "bold"), f" {text}" if text else ""), soft_wrap=True)
+
+
+def _columns() -> Sequence[ProgressColumn]:
     return (
-        f"[green]done[/green] {escape(mission)}: {counts.written} groups written, {counts.rejected} rejected "
-        f"-> {escape(str(paths.jsonl))}"
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
     )
+
+
+def _check_dagster_home() -> None:
+    """Refuse a DAGSTER_HOME that Dagster would refuse with a traceback; unset and empty are fine."""
+    given = os.environ.get("DAGSTER_HOME")
+    if given and not (Path(given).expanduser().is_absolute() and Path(given).expanduser().is_dir()):
+        raise ConfigurationError(
+            f"environment variable DAGSTER_HOME is {given!r}, which is not the absolute path of an existing "
+            "folder; create the folder and give its absolute path, or unset the variable to run without a "
+            "history in the Dagster UI"
+        )
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C; Dagster, which only `defs` imports, raises a kind of its own for it while a run goes on."""
+    return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "DagsterExecutionInterruptedError"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_dagster_asset_materialize_loses_exactly_the_group_of_a_broken_photo(wor
 def test_dagster_asset_materialize_with_two_devices_runs_in_processes(workplace):
     done = dagster(workplace, MISSION, STAGE_A_DEVICES="cpu,cpu")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count('Launching subprocess for "stage_a_summaries.summarise_shard[') == 2
     journals = {path.name for path in (workplace / "out" / "work" / "journal" / MISSION).iterdir()}
     assert journals == {"cpu.jsonl", "cpu_1.jsonl"}
 
@@ -153,6 +155,53 @@ def test_status_counts_what_is_there_and_what_was_delivered(workplace):
     assert [cell.strip() for cell in row.split("│")[2:7]] == ["5", "12", "12", "5", "0"]
     other = next(line for line in done.stdout.splitlines() if BRACKETS in line)
     assert [cell.strip() for cell in other.split("│")[2:7]] == ["2", "3", "0", "-", "-"]
+
+
+def test_status_of_a_missing_input_root_fails(workplace):
+    done = run(workplace, "stage-a", "status", STAGE_A_INPUT_ROOT="/nowhere/at/all")
+    assert done.returncode == 1
+    assert "input root /nowhere/at/all does not exist" in done.stderr
+
+
+def test_names_and_paths_are_no_markup_and_lines_are_not_wrapped(workplace):
+    name = "[red]检查[bold]"
+    (workplace / "missions.toml").write_text(
+        f'[[mission]]\nname = "{name}"\ndataset = "bbu"\nfocus = "安装"\naliases = ["red"]\n'
+    )
+    write_groups(workplace / "in", "red", {"fail": [1], "pass": [1]}, first_seed=90)
+    output = workplace / "out[/x]" / ("long" * 20)
+    done = run(
+        workplace, "stage-a", "materialize", "--mission", "red", "--mission", MISSION, COLUMNS="80",
+        STAGE_A_MISSIONS=str(workplace / "missions.toml"), STAGE_A_OUTPUT_DIR=str(output), DAGSTER_HOME="",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for mission, groups in ((name, 2), (MISSION, 5)):
+        line = f"done {mission}: {groups} groups written, 0 rejected -> {output_paths(output, mission).jsonl}"
+        assert line in done.stdout.splitlines()
+    assert f"{name} on cpu" in done.stdout, "the bar shows the name as it is"
+
+
+@pytest.mark.parametrize("home", ["dagster", "/nowhere/at/all"])
+def test_a_dagster_home_that_dagster_refuses_is_named_with_the_remedy(workplace, home):
+    done = run(workplace, "stage-a", "materialize", "--mission", MISSION, DAGSTER_HOME=home)
+    assert done.returncode == 1
+    assert f"environment variable DAGSTER_HOME is '{home}'" in done.stderr
+    assert "unset the variable" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_of_many_rejected_photos_the_first_twenty_of_each_run_are_shown(workplace):
+    shutil.rmtree(workplace / "in")
+    for mission in (MISSION, BRACKETS):
+        write_groups(workplace / "in", mission, {"fail": [23], "pass": [1]})
+        for photo in (workplace / "in" / mission / "审核不通过").rglob("*.jpg"):
+            photo.write_bytes(b"")
+    done = run(workplace, "stage-a", "materialize", "--mission", MISSION, "--mission", BRACKETS)
+    lines = done.stdout.splitlines()
+    rejected = [line for line in lines if line.startswith("photo rejected")]
+    for mission in (MISSION, BRACKETS):
+        assert len([line for line in rejected if f"/{mission}/" in line]) == 20
+    assert lines.count("and more; all are listed in the rejected lines") == 2
 
 
 def test_validate_names_line_and_field(workplace):

@@ -14,6 +14,7 @@ import pytest
 
 from stage_a_pipeline.inference.journal import count_answers
 from stage_a_pipeline.jsonl import output_paths
+from stage_a_pipeline.storage import device_lease
 from tests.conftest import MISSION, write_groups
 
 STAGE_A = str(Path(sys.executable).with_name("stage-a"))
@@ -106,15 +107,30 @@ def test_the_claim_of_a_dead_run_is_taken_over(workplace):
     assert finish(command(workplace))[0] == 0
 
 
-def test_a_run_waits_for_a_device_that_another_output_uses(workplace):
-    first = command(workplace, seconds_per_photo=0.05)
-    wait_for_answers(workplace, 1)
-    settings = workplace / "settings-other.toml"
-    second = command(workplace, output="other")
-    settings.write_text(settings.read_text().replace("leases-other", "leases-out"))
-    assert finish(second)[0] == 0
-    assert first.poll() is not None, "the second run got the device before the first was done"
-    assert finish(first)[0] == 0
+def test_a_run_waits_for_a_device_that_another_process_holds(workplace):
+    with device_lease(workplace / "leases-out", "cpu", on_wait=pytest.fail):
+        waiting = command(workplace)
+        assert waiting.stdout is not None
+        told = next((line for line in waiting.stdout if "is taken" in line), "")
+        assert f"device cpu is taken; waiting for pid {os.getpid()} on" in told
+        # It says so every minute only: until then it is the lease that keeps it.
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=1)
+        assert not (journal(workplace) / "cpu.jsonl").read_bytes()
+    assert finish(waiting)[0] == 0
+    assert output_paths(workplace / "out", MISSION).jsonl.exists()
+
+
+def test_ctrl_c_keeps_finished_photos_and_says_so_in_one_line(workplace):
+    interrupted = command(workplace, seconds_per_photo=0.1)
+    wait_for_answers(workplace, 3)
+    os.killpg(interrupted.pid, signal.SIGINT)
+    code, output = finish(interrupted)
+    assert code == 130
+    assert output.splitlines()[-1].startswith("interrupted; finished photos are kept")
+    assert "Traceback" not in output
+    assert 3 <= count_answers(journal(workplace)) < PHOTOS
+    assert finish(command(workplace))[0] == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -130,7 +146,10 @@ def test_a_full_disk_is_named_and_loses_nothing(workplace):
         (disk / "filler").write_bytes(b"x" * 40_000)
         code, output = finish(command(workplace, output="small"))
         assert code == 1
-        assert "No space left on device" in output
+        assert (
+            f"{disk.name}/work/journal/{MISSION}/cpu.jsonl cannot be written: No space left on device; "
+            "free space or check the folder, then run again: finished photos are kept"
+        ) in output
         assert not output_paths(disk, MISSION).jsonl.exists()
         (disk / "filler").unlink()
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)

@@ -116,8 +116,18 @@ def test_traces_show_what_reached_the_model(engine, requests):
 
 def test_a_photo_at_another_size_than_the_model_sees_is_a_mismatch(engine):
     odd = Request("odd", Pillow.new("RGB", (200, 150)), Prompt("s", "u"))
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="cannot reshape array of size 90000"):
         engine.trace_inputs([odd])
+
+
+def test_another_number_of_image_tokens_than_the_pixels_make_is_a_mismatch(engine, requests, monkeypatch):
+    whole = engine._inputs(requests[:1])
+    photo = whole["input_ids"] == engine._processor.image_token_id
+    first = photo.nonzero()[0]
+    whole["input_ids"][tuple(first)] = engine._stop_ids[0]
+    monkeypatch.setattr(engine, "_inputs", lambda _: whole)
+    with pytest.raises(EngineError, match=r"r0: 47 image tokens reached the model .* 256x192 pixels make 48"):
+        engine.trace_inputs(requests[:1])
 
 
 def test_target_size_stays_within_both_limits(engine):
