@@ -175,17 +175,22 @@ def bench() -> None:
 @click.option(
     "--groups", type=click.IntRange(min=2), default=40, show_default=True, help="Groups of 1 to 5 photos."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--checkpoint", default="builtin", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
 @clear_errors
 def bench_batching(
     groups: int, batch_size: int, checkpoint: str, device: str, seed: int, json_file: Path | None
 ) -> None:
-    """Images per CPU second: batches across groups against batches per group."""
+    """Photos per CPU second: batches across groups against batches per group.
+
+    Exits with 1 when the answers of any two runs differ.
+    """
     from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
 
     workload = BatchingWorkload(groups, batch_size, checkpoint, device, seed)
-    print_comparison(compare_batching(workload), json_file)
+    comparison = compare_batching(workload)
+    print_comparison(comparison, json_file)
+    sys.exit(0 if comparison.answers_equal else 1)

@@ -1,38 +1,50 @@
-"""Batches across groups against batches per group: the same photos, model and process."""
+"""Batches across groups against batches per group: the same photos, model and process.
+
+The photos are rendered scenes of about the size that the built-in model sees, in groups of 1 to 5, each
+size equally likely. Measured is the scheduler's whole run over them, with nothing remembered: reading,
+decoding, batching, generating and writing the journal; not rendering, loading the model and the first
+batch. CPU seconds are those of the process with all its threads. On a CUDA device they leave out what the
+device does: compare wall seconds there.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from stage_a_pipeline.demo.tree import write_demo_tree
-from stage_a_pipeline.discovery import discover_groups
+from stage_a_pipeline.demo.composition import compose_scene
+from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, generation_options, load_engine
 from stage_a_pipeline.inference.batching import BATCHING_MODES, BatchingMode, deal_out
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.scheduler import BatchingOptions, ShardScheduler
 from stage_a_pipeline.inference.shard import mission_recipe
 from stage_a_pipeline.missions import load_missions
-from stage_a_pipeline.records import Group, ImageRef, Summary
-from stage_a_pipeline.settings import EngineSettings, Settings
+from stage_a_pipeline.records import Group, Image, ImageRef, Rejection
+from stage_a_pipeline.settings import Settings, load_settings
 from stage_a_pipeline.storage import atomic_write
 
 MISSION: Final = "挡风板安装检查"
 LARGEST_GROUP: Final = 5
-_MAX_NEW_TOKENS = 256
+PHOTO_SIZES: Final = ((320, 240), (240, 320), (320, 180), (180, 320), (256, 256))
+"""About what the built-in model sees: decoding phone-sized photos would hide what batching does."""
+_JPEG_QUALITY: Final = 85
+_MAX_NEW_TOKENS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class BatchingWorkload:
-    """What is run: groups of 1 to 5 rendered photos, rows per batch, checkpoint, device, seed."""
+    """What is run: how many groups of 1 to 5 rendered photos, rows per batch, checkpoint, device, seed."""
 
     groups: int
     batch_size: int
@@ -43,10 +55,11 @@ class BatchingWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ModeFigures:
-    """What one batching mode took for all photos; the best of the rounds."""
+    """What one batching mode took for all photos, `rejected` ones included."""
 
     mode: BatchingMode
     photos: int
+    rejected: int
     batches: int
     batch_fill: float
     cpu_seconds: float
@@ -59,11 +72,15 @@ class ModeFigures:
 
 @dataclass(frozen=True, slots=True)
 class BatchingComparison:
-    """Both modes on one workload. `answers_equal` is asserted, not assumed."""
+    """Both modes on one workload, each at its best of the rounds.
+
+    `answers_equal` tells whether every run gave every photo the same raw answer.
+    """
 
     workload: BatchingWorkload
     modes: tuple[ModeFigures, ...]
     answers_equal: bool
+    torch_threads: int
 
     @property
     def speedup(self) -> float:
@@ -73,19 +90,15 @@ class BatchingComparison:
 
 
 def compare_batching(workload: BatchingWorkload, *, rounds: int = 2) -> BatchingComparison:
-    """Run every mode `rounds` times, in turn, on one loaded model, and keep each mode's best."""
-    settings = Settings(
-        engine=EngineSettings(
-            checkpoint=workload.checkpoint,
-            devices=(workload.device,),
-            batch_size=workload.batch_size,
-            max_new_tokens=_MAX_NEW_TOKENS,
-        )
-    )
+    """Run every mode `rounds` times, in turn, on one loaded model, and keep each mode's best.
+
+    Raises ConfigurationError for a device, batch size or checkpoint that cannot be used.
+    """
+    settings = _settings(workload)
     with tempfile.TemporaryDirectory(prefix="stage-a-bench-") as scratch:
-        refs = _photos(Path(scratch, "photos"), workload)
         engine = load_engine(settings.engine, workload.device)
         try:
+            refs = _photos(Path(scratch, "photos"), workload)
             # The first batch pays for lazy set-up inside torch; it belongs to no mode.
             _run(refs[: workload.batch_size], engine, settings, "cross_group", Path(scratch, "warm"))
             runs = [
@@ -95,12 +108,29 @@ def compare_batching(workload: BatchingWorkload, *, rounds: int = 2) -> Batching
             ]
         finally:
             engine.close()
-    best = {
-        mode: min((figures for figures, _ in runs if figures.mode == mode), key=lambda f: f.cpu_seconds)
+    best = [
+        min((figures for figures, _ in runs if figures.mode == mode), key=lambda f: f.cpu_seconds)
         for mode in BATCHING_MODES
+    ]
+    answers = [answers for _, answers in runs]
+    equal = all(one == answers[0] for one in answers)
+    return BatchingComparison(workload, tuple(best), equal, _torch_threads())
+
+
+def _settings(workload: BatchingWorkload) -> Settings:
+    engine = {
+        "checkpoint": workload.checkpoint,
+        "devices": [workload.device],
+        "batch_size": workload.batch_size,
+        "max_new_tokens": _MAX_NEW_TOKENS,
     }
-    texts = [answers for _, answers in runs]
-    return BatchingComparison(workload, tuple(best.values()), all(text == texts[0] for text in texts))
+    return load_settings(environ={}, overrides={"engine": engine})
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> None:
@@ -120,7 +150,10 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
     equal = "equal" if comparison.answers_equal else "DIFFERENT"
     photos = comparison.modes[0].photos
     console.print(
-        f"{photos} photos: across groups is {comparison.speedup:.2f} times per group; answers are {equal}"
+        f"{photos} photos on {comparison.workload.device}, batches of {comparison.workload.batch_size}, "
+        f"{comparison.torch_threads} torch threads: per CPU second, across groups is "
+        f"{comparison.speedup:.2f} times per group; answers are {equal}",
+        soft_wrap=True,
     )
     if json_file is not None:
         with atomic_write(json_file) as file:
@@ -129,20 +162,29 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
 
 
 def _photos(root: Path, workload: BatchingWorkload) -> list[ImageRef]:
-    write_demo_tree(root, missions=[MISSION], groups=workload.groups, seed=workload.seed)
-    groups = discover_groups(root, MISSION).groups
-    small = [replace(group, images=group.images[:LARGEST_GROUP]) for group in groups]
-    return _all_photos(small)
-
-
-def _all_photos(groups: list[Group]) -> list[ImageRef]:
+    """The workload's photos, written below `root`: the same seed, the same groups and bytes."""
+    rng = Random(workload.seed)
+    groups = [_write_group(root / f"group_{number:04d}", rng) for number in range(workload.groups)]
     return deal_out(enumerate(groups), shards=1, mode="per_group")[0]
+
+
+def _write_group(folder: Path, rng: Random) -> Group:
+    folder.mkdir(parents=True)
+    mission = load_missions()[MISSION]
+    images = []
+    for number in range(1, rng.randint(1, LARGEST_GROUP) + 1):
+        image = Image(folder / f"{number}.jpg", f"{number}.jpg")
+        photo = Photo(compose_scene(rng, mission), rng.choice(PHOTO_SIZES), 1, _JPEG_QUALITY)
+        image.path.write_bytes(encode_photo(photo))
+        images.append(image)
+    return Group(MISSION, "pass", folder.name, folder, tuple(images))
 
 
 def _run(
     refs: list[ImageRef], engine: Engine, settings: Settings, mode: BatchingMode, journal_dir: Path
-) -> tuple[ModeFigures, dict[tuple[int, int], str]]:
-    recipe = mission_recipe(load_missions()[MISSION], settings, engine="bench")
+) -> tuple[ModeFigures, dict[tuple[int, int], str | None]]:
+    """The figures of one run, and its raw answers by the photo's place, those of rejected ones included."""
+    recipe = mission_recipe(load_missions()[MISSION], settings)
     batching = BatchingOptions(settings.engine.batch_size, mode)
     with Journal(journal_dir, "bench") as journal:
         generation = generation_options(settings.engine)
@@ -153,23 +195,25 @@ def _run(
     figures = ModeFigures(
         mode=mode,
         photos=len(outcomes),
+        rejected=sum(isinstance(outcome, Rejection) for outcome in outcomes),
         batches=scheduler.metrics.batches,
         batch_fill=scheduler.metrics.batch_fill,
         cpu_seconds=cpu,
         wall_seconds=wall,
     )
-    answers = {
-        (outcome.ref.group_index, outcome.ref.image_index): outcome.raw_text
-        for outcome in outcomes
-        if isinstance(outcome, Summary)
-    }
+    answers = {(outcome.ref.group_index, outcome.ref.image_index): outcome.raw_text for outcome in outcomes}
     return figures, answers
 
 
 def _as_json(comparison: BatchingComparison) -> dict[str, object]:
     return {
         "workload": asdict(comparison.workload),
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+            "torch_threads": comparison.torch_threads,
+        },
         "modes": {
             figures.mode: {**asdict(figures), "photos_per_cpu_second": figures.photos_per_cpu_second}
             for figures in comparison.modes
