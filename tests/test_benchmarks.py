@@ -31,7 +31,7 @@ def test_bench_batching_compares_both_modes_on_equal_answers(tmp_path):
     assert report["workload"]["batch_size"] == 32
     threads = report["machine"]["torch_threads"]
     assert 1 <= threads <= (os.cpu_count() or 1)
-    assert f"{threads} torch threads" in done.output
+    assert f"torch threads: {threads};" in done.output
     assert "answers are equal" in done.output
 
 

@@ -151,7 +151,7 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
     photos = comparison.modes[0].photos
     console.print(
         f"{photos} photos on {comparison.workload.device}, batches of {comparison.workload.batch_size}, "
-        f"{comparison.torch_threads} torch threads: per CPU second, across groups is "
+        f"torch threads: {comparison.torch_threads}; per CPU second, across groups is "
         f"{comparison.speedup:.2f} times per group; answers are {equal}",
         soft_wrap=True,
     )
