@@ -149,3 +149,19 @@ def test_the_table_shows_names_and_problems_as_they_are(workplace, monkeypatch):
     assert "remembered" in shown.getvalue()
     assert lines.count(problem) == 1
     assert f"delivered {workplace}/[/d]/j" in lines
+
+
+def test_the_demo_shows_results_below_a_folder_whose_name_looks_like_markup(workplace, capsys):
+    loaded = settings(workplace)
+    odd = workplace / "d[/x]" / ("long" * 20)
+    odd.parent.mkdir(parents=True)
+    for mission in (MISSION, BRACKETS):
+        resource = SettingsResource(**overrides(workplace))
+        (run,) = materialise_missions([mission], settings=resource, progress=LogProgress())
+        assert run.error is None
+    (workplace / "out").rename(odd)
+    moved = loaded.model_copy(update={"output": loaded.output.model_copy(update={"output_dir": odd})})
+    terminal._show_results(moved)
+    lines = capsys.readouterr().out.splitlines()
+    for mission in (MISSION, BRACKETS):
+        assert f"     records  {output_paths(odd, mission).jsonl}" in lines
