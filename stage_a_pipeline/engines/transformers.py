@@ -1,4 +1,4 @@
-"""Qwen3-VL through transformers' own classes: static batches, left padding, CPU and CUDA."""
+"""Qwen3-VL through transformers' own classes: left-padded batches, CPU and CUDA."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
 from stage_a_pipeline.engines.checkpoint import Checkpoint
+from stage_a_pipeline.engines.shrinking import generate_shrinking
 from stage_a_pipeline.errors import CheckpointError, EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class TransformersEngine:
         self._device = _usable_device(device)
         self._dtype: torch.dtype = getattr(torch, settings.dtype_on(device))
         self._processor = load_processor(checkpoint)
+        self._chat_texts: dict[Prompt, str] = {}
         self._model = _load_model(checkpoint, settings, self._device, self._dtype)
         tokenizer = self._processor.tokenizer
         known = tokenizer.get_vocab()
@@ -65,8 +68,13 @@ class TransformersEngine:
             if not options.greedy:
                 self._torch.manual_seed(_batch_seed(options.seed, requests))
             with self._torch.inference_mode():
-                rows = self._model.generate(**inputs, **self._generation_arguments(options))
-            answers = rows[:, inputs["input_ids"].shape[1] :].tolist()
+                answers = generate_shrinking(
+                    self._model,
+                    inputs,
+                    stop_ids=self._stop_ids,
+                    max_new_tokens=options.max_new_tokens,
+                    arguments=self._generation_arguments(options),
+                )
             prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
         return [
             self._completion(request, tokens, length)
@@ -110,7 +118,7 @@ class TransformersEngine:
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         """Everything the processor returns: without mm_token_type_ids, positions would be wrong."""
-        texts = [self._chat_text(request) for request in requests]
+        texts = [self._chat_text(request.prompt) for request in requests]
         inputs = self._processor(
             images=[request.image for request in requests],
             text=texts,
@@ -120,17 +128,21 @@ class TransformersEngine:
         )
         return inputs.to(self._device, self._dtype)
 
-    def _chat_text(self, request: Request) -> str:
-        messages = [
-            {"role": "system", "content": [{"type": "text", "text": request.prompt.system}]},
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.prompt.user}]},
-        ]
-        text: str = self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return text
+    def _chat_text(self, prompt: Prompt) -> str:
+        """The prompt in the checkpoint's chat template, rendered once: a mission has one prompt."""
+        if prompt not in self._chat_texts:
+            user = [{"type": "image"}, {"type": "text", "text": prompt.user}]
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
+                {"role": "user", "content": user},
+            ]
+            self._chat_texts[prompt] = self._processor.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        return self._chat_texts[prompt]
 
     def _generation_arguments(self, options: GenerationOptions) -> dict[str, Any]:
         arguments: dict[str, Any] = {
-            "max_new_tokens": options.max_new_tokens,
             "do_sample": not options.greedy,
             "repetition_penalty": options.repetition_penalty,
             "eos_token_id": self._stop_ids,
@@ -214,10 +226,9 @@ def _load_model(
 
     # Its bar would break the run's own; the log says what is loading.
     logging.disable_progress_bar()
+    load: Any = AutoModelForImageTextToText.from_pretrained
     try:
-        model: Any
-        report: Any
-        model, report = AutoModelForImageTextToText.from_pretrained(
+        model, report = load(
             str(checkpoint.folder),
             dtype=dtype,
             attn_implementation=settings.attn_implementation,
@@ -237,7 +248,29 @@ def _load_model(
             f"checkpoint {checkpoint.folder} lacks {len(missing)} weights, such as {missing[0]}; "
             "give a complete checkpoint"
         )
+    _embed_patches_by_matrix(model)
     return model
+
+
+def _embed_patches_by_matrix(model: Any) -> None:
+    """Replace the patch embedding's convolution by the matrix product that it is.
+
+    Kernel and stride are equal, so every patch is multiplied once; torch's general convolution is
+    several times slower at that.
+    """
+    import torch
+
+    class PatchLinear(torch.nn.Linear):
+        def forward(self, patches: torch.Tensor) -> torch.Tensor:
+            return super().forward(patches.flatten(1))
+
+    embedding = model.model.visual.patch_embed
+    convolution = embedding.proj
+    assert convolution.kernel_size == convolution.stride, "patches of Qwen3-VL do not overlap"
+    weight, bias = convolution.weight.detach().flatten(1), convolution.bias
+    linear = PatchLinear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    linear.weight.data, linear.bias.data = weight, bias.detach()
+    embedding.proj = linear
 
 
 def _merge_adapter(model: Any, adapter: Path) -> Any:

@@ -57,6 +57,23 @@ def test_batched_equals_single_on_mixed_sizes(engine, requests, singles, rows):
     assert batched == singles
 
 
+@pytest.mark.parametrize("worth", [1, 2, 99])
+def test_rows_that_leave_a_batch_early_change_no_other_row(engine, requests, singles, monkeypatch, worth):
+    from stage_a_pipeline.engines import shrinking
+
+    monkeypatch.setattr(shrinking, "_WORTH_A_RESTART", worth)
+    restarts = []
+    continued = shrinking._continued
+
+    def counted(*arguments):
+        restarts.append(len(arguments[-1]))
+        return continued(*arguments)
+
+    monkeypatch.setattr(shrinking, "_continued", counted)
+    assert engine.generate(requests, OPTIONS) == singles
+    assert bool(restarts) == (worth < 99)
+
+
 def test_prompts_and_answers_of_the_batch_really_differ(singles):
     assert len({completion.prompt_tokens for completion in singles}) > 3
     assert len({completion.text for completion in singles}) > 8
