@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
 from stage_a_pipeline.cli import main
+from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +78,16 @@ def test_documented_commands_and_their_options_exist(line):
         command = command.commands[name]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path):
+    write_demo_tree(tmp_path / "demo_run" / "photos", missions=["挡风板安装检查"], groups=4, seed=5)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "output" / "挡风板安装检查_stage_a.jsonl").exists()
 
 
 def test_links_between_documents_lead_somewhere():
