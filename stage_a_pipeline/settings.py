@@ -125,9 +125,7 @@ class EngineSettings(_Section):
     @model_validator(mode="after")
     def _devices_share_a_dtype(self) -> EngineSettings:
         if len({self.dtype_on(device) for device in self.devices}) > 1:
-            raise ValueError(
-                "cpu and cuda devices in one run need an explicit dtype: answers would differ"
-            )
+            raise ValueError("cpu and cuda devices in one run need an explicit dtype: answers would differ")
         return self
 
     def dtype_on(self, device: str) -> str:
