@@ -25,9 +25,10 @@ from rich.table import Table
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, generation_options, load_engine
+from stage_a_pipeline.inference.asking import BatchingOptions
 from stage_a_pipeline.inference.batching import BATCHING_MODES, BatchingMode, deal_out
 from stage_a_pipeline.inference.journal import Journal
-from stage_a_pipeline.inference.scheduler import BatchingOptions, ShardScheduler
+from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.inference.shard import mission_recipe
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.records import Group, Image, ImageRef, Rejection

@@ -15,11 +15,11 @@ from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.delivery import keep_rejections
 from stage_a_pipeline.engines import InputTrace
 from stage_a_pipeline.errors import FailureBudgetError
+from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.assembly import check_failure_budget, order_outcomes, rejected_groups
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
-from stage_a_pipeline.inference.scheduler import Listeners
 from stage_a_pipeline.inference.shard import RunPlan, mission_recipe, plan_run, require_plan, run_shard
 from stage_a_pipeline.storage import atomic_write, claim_output, ensure_folder, prune_folders
 from stage_a_pipeline.tables import (

@@ -7,57 +7,31 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
-from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, InputTrace, Request
+from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, Request
 from stage_a_pipeline.errors import EngineOutOfMemoryError, PhotoError
 from stage_a_pipeline.images import decode_photo, read_photo
-from stage_a_pipeline.inference.batching import BatchingMode, next_batch_size
+from stage_a_pipeline.inference.asking import (
+    BatchingOptions,
+    Listeners,
+    Recipe,
+    answer_defect,
+    answer_fingerprint,
+    request_id,
+    retry_options,
+)
+from stage_a_pipeline.inference.batching import next_batch_size
 from stage_a_pipeline.inference.bisection import EngineFailure, generate_bisecting
 from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal
 from stage_a_pipeline.inference.lookahead import map_ahead
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
-from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TRUNCATED: Final = "truncated"
-"""Reason of an answer that was cut at `max_new_tokens`."""
-
 _REPORT_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the photos of one mission are asked, and the fingerprint of all that shapes the answer."""
-
-    prompt: Prompt
-    max_pixels: int
-    fingerprint: Fingerprint
-
-
-@dataclass(frozen=True, slots=True)
-class BatchingOptions:
-    """How photos are gathered: rows per batch, across groups or not, and threads that decode ahead."""
-
-    batch_size: int
-    mode: BatchingMode = "cross_group"
-    decode_workers: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """Who is told what while a shard runs; all are called from the device's thread.
-
-    With `inputs`, what the first batch hands to the model is checked and told before it is generated.
-    """
-
-    progress: ProgressListener | None = None
-    warning: Callable[[str], None] | None = None
-    inputs: Callable[[Sequence[InputTrace]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,35 +42,6 @@ class _Photo:
     content_sha256: str
     image: Image | None
     seconds: float
-
-
-def request_id(ref: ImageRef) -> str:
-    """`<group id>/<image name>#<group index>.<image index>`: readable, and unique within a run."""
-    return f"{ref.group.group_id}/{ref.image.name}#{ref.group_index}.{ref.image_index}"
-
-
-def answer_fingerprint(recipe: Recipe, ref: ImageRef, *, greedy: bool) -> Fingerprint:
-    """Greedy answers belong to the photo's bytes, sampled ones to one place in the run."""
-    return recipe.fingerprint if greedy else f"{recipe.fingerprint}:{request_id(ref)}"
-
-
-def answer_defect(completion: Completion) -> str | None:
-    """Why a completion cannot stand as a summary; None when it can."""
-    reason = defect(clean_summary(completion.text))
-    if completion.finish_reason == "length" and reason != REPETITION:
-        return TRUNCATED
-    return reason
-
-
-def retry_options(options: GenerationOptions, reason: str) -> GenerationOptions:
-    """How an unusable answer is asked for once more.
-
-    A cut answer may be twice as long. Anything else gets a stronger repetition penalty, since the
-    same question under greedy decoding would get the same answer.
-    """
-    if reason == TRUNCATED:
-        return replace(options, max_new_tokens=options.max_new_tokens * 2)
-    return replace(options, repetition_penalty=options.repetition_penalty + 0.1)
 
 
 class ShardScheduler:

@@ -11,16 +11,11 @@ from stage_a_pipeline.engines import Engine, engine_hash, generation_options, lo
 from stage_a_pipeline.engines.idle import IdleEngine
 from stage_a_pipeline.errors import ConfigurationError, PhotoError
 from stage_a_pipeline.images import read_photo
+from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
 from stage_a_pipeline.inference.devices import Worker, leased
 from stage_a_pipeline.inference.journal import Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
-from stage_a_pipeline.inference.scheduler import (
-    BatchingOptions,
-    Listeners,
-    Recipe,
-    ShardScheduler,
-    answer_fingerprint,
-)
+from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import ImageRef, Outcome

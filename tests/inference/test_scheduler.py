@@ -12,16 +12,10 @@ from stage_a_pipeline.engines.base import Completion, GenerationOptions
 from stage_a_pipeline.engines.fake import FakeBehaviour, FakeEngine, Fault
 from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
 from stage_a_pipeline.images import rgb_sha256
+from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_defect, retry_options
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.journal import Journal
-from stage_a_pipeline.inference.scheduler import (
-    BatchingOptions,
-    Listeners,
-    Recipe,
-    ShardScheduler,
-    answer_defect,
-    retry_options,
-)
+from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import Rejection, Summary
 from tests.conftest import MISSION, write_groups

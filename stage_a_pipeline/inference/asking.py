@@ -1,0 +1,77 @@
+"""How photos are asked: the recipe of a mission, the options of a run, and what a second try changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
+from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace
+from stage_a_pipeline.inference.batching import BatchingMode
+from stage_a_pipeline.inference.journal import Fingerprint
+from stage_a_pipeline.inference.metrics import ProgressListener
+from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.records import ImageRef
+
+TRUNCATED: Final = "truncated"
+"""Reason of an answer that was cut at `max_new_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the photos of one mission are asked, and the fingerprint of all that shapes the answer."""
+
+    prompt: Prompt
+    max_pixels: int
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingOptions:
+    """How photos are gathered: rows per batch, across groups or not, and threads that decode ahead."""
+
+    batch_size: int
+    mode: BatchingMode = "cross_group"
+    decode_workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Who is told what while a shard runs; all are called from the device's thread.
+
+    With `inputs`, what the first batch hands to the model is checked and told before it is generated.
+    """
+
+    progress: ProgressListener | None = None
+    warning: Callable[[str], None] | None = None
+    inputs: Callable[[Sequence[InputTrace]], None] | None = None
+
+
+def request_id(ref: ImageRef) -> str:
+    """`<group id>/<image name>#<group index>.<image index>`: readable, and unique within a run."""
+    return f"{ref.group.group_id}/{ref.image.name}#{ref.group_index}.{ref.image_index}"
+
+
+def answer_fingerprint(recipe: Recipe, ref: ImageRef, *, greedy: bool) -> Fingerprint:
+    """Greedy answers belong to the photo's bytes, sampled ones to one place in the run."""
+    return recipe.fingerprint if greedy else f"{recipe.fingerprint}:{request_id(ref)}"
+
+
+def answer_defect(completion: Completion) -> str | None:
+    """Why a completion cannot stand as a summary; None when it can."""
+    reason = defect(clean_summary(completion.text))
+    if completion.finish_reason == "length" and reason != REPETITION:
+        return TRUNCATED
+    return reason
+
+
+def retry_options(options: GenerationOptions, reason: str) -> GenerationOptions:
+    """How an unusable answer is asked for once more.
+
+    A cut answer may be twice as long. Anything else gets a stronger repetition penalty, since the
+    same question under greedy decoding would get the same answer.
+    """
+    if reason == TRUNCATED:
+        return replace(options, max_new_tokens=options.max_new_tokens * 2)
+    return replace(options, repetition_penalty=options.repetition_penalty + 0.1)
