@@ -88,8 +88,10 @@ class PromptSettings(_Section):
 class EngineSettings(_Section):
     """The model, its devices, and how it generates."""
 
-    engine: Literal["transformers", "fake"] = Field(
-        "transformers", description="`transformers` runs a Qwen3-VL checkpoint, `fake` needs no model."
+    engine: Literal["refill", "transformers", "fake"] = Field(
+        "refill",
+        description="`refill` runs a Qwen3-VL checkpoint in batches that are refilled while they run, "
+        "`transformers` in static ones, `fake` needs no model.",
     )
     checkpoint: str = Field(
         BUILTIN_CHECKPOINT,
@@ -121,6 +123,12 @@ class EngineSettings(_Section):
     fake_faults: FilePath | None = Field(
         None, description="TOML file with the faults that the fake engine plays; engine `fake` only."
     )
+
+    @model_validator(mode="after")
+    def _refill_brings_its_own_masks(self) -> EngineSettings:
+        if self.engine == "refill" and self.attn_implementation != "sdpa":
+            raise ValueError("engine 'refill' needs attn_implementation 'sdpa'; or use engine 'transformers'")
+        return self
 
     @model_validator(mode="after")
     def _devices_share_a_dtype(self) -> EngineSettings:

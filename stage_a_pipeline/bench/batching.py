@@ -61,7 +61,7 @@ class ModeFigures:
     mode: BatchingMode
     photos: int
     rejected: int
-    batches: int
+    steps: int
     batch_fill: float
     cpu_seconds: float
     wall_seconds: float
@@ -136,14 +136,14 @@ def _torch_threads() -> int:
 
 def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> None:
     """Show the figures, and write them as JSON where asked."""
-    table = Table("mode", "photos/CPU s", "CPU s", "wall s", "batches", "batch fill")
+    table = Table("mode", "photos/CPU s", "CPU s", "wall s", "steps", "batch fill")
     for figures in comparison.modes:
         table.add_row(
             figures.mode,
             f"{figures.photos_per_cpu_second:.1f}",
             f"{figures.cpu_seconds:.1f}",
             f"{figures.wall_seconds:.1f}",
-            str(figures.batches),
+            str(figures.steps),
             f"{figures.batch_fill:.0%}",
         )
     console = Console()
@@ -197,7 +197,7 @@ def _run(
         mode=mode,
         photos=len(outcomes),
         rejected=sum(isinstance(outcome, Rejection) for outcome in outcomes),
-        batches=scheduler.metrics.batches,
+        steps=scheduler.metrics.steps,
         batch_fill=scheduler.metrics.batch_fill,
         cpu_seconds=cpu,
         wall_seconds=wall,

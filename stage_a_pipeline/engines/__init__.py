@@ -28,10 +28,12 @@ def load_engine(settings: EngineSettings, device: str) -> Engine:
 
         return FakeEngine(load_behaviour(settings.fake_faults))
     from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
+    from stage_a_pipeline.engines.refill import RefillEngine
     from stage_a_pipeline.engines.transformers import TransformersEngine
 
     checkpoint = resolve_checkpoint(settings.checkpoint, adapter=settings.adapter)
-    return TransformersEngine(checkpoint, settings, device)
+    engine_class = RefillEngine if settings.engine == "refill" else TransformersEngine
+    return engine_class(checkpoint, settings, device)
 
 
 def generation_options(settings: EngineSettings) -> GenerationOptions:
@@ -56,7 +58,7 @@ def engine_hash(settings: EngineSettings) -> str:
     Raises CheckpointError for a checkpoint that cannot be used, before any model is loaded.
     """
     shaping: dict[str, object] = {"engine": settings.engine}
-    if settings.engine == "transformers":
+    if settings.engine != "fake":
         from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 
         checkpoint = resolve_checkpoint(settings.checkpoint, adapter=settings.adapter)

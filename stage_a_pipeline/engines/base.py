@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -63,10 +64,55 @@ class InputTrace:
     actual_image_tokens: int
 
 
+@dataclass(slots=True)
+class BatchUsage:
+    """How well a batch was filled: places that its steps offered, and those that a request took."""
+
+    steps: int = 0
+    places: int = 0
+    filled: int = 0
+
+    def add(self, *, places: int, filled: int) -> None:
+        """Count one step."""
+        self.steps += 1
+        self.places += places
+        self.filled += filled
+
+
+class RunningBatch(Protocol):
+    """Requests under way together, each with its own options; ids are unique among the open ones.
+
+    After an exception of `step` the batch is not to be used again: `open` tells what was under way.
+    """
+
+    usage: BatchUsage
+
+    @property
+    def room(self) -> int:
+        """How many more requests should be added before the next step.
+
+        An engine may report 0 although a place is free, to take several requests at once later; `add`
+        still has room then.
+        """
+
+    @property
+    def open(self) -> Sequence[tuple[Request, GenerationOptions]]:
+        """The requests that were added and not answered yet."""
+
+    def add(self, request: Request, options: GenerationOptions) -> None:
+        """Put a request under way, in a free place."""
+
+    def step(self) -> list[Completion]:
+        """Work on the open requests until at least one has ended; the ended ones, in any order.
+
+        Raises as `Engine.generate` does, and EngineContractError.
+        """
+
+
 class Engine(Protocol):
     """A loaded model on one device.
 
-    `generate` is called from one thread. `target_size` is pure and may be called from others.
+    All is called from one thread, but `target_size`, which is pure and may be called from others.
     """
 
     @property
@@ -86,8 +132,25 @@ class Engine(Protocol):
         the batch failed for another reason; both leave the engine usable.
         """
 
+    def start_batch(self, rows: int) -> RunningBatch:
+        """An empty batch of at most `rows` requests at once."""
+
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """What `generate` would hand to the model for these requests; EngineError on a mismatch."""
 
     def close(self) -> None:
         """Free the device. Safe to call twice."""
+
+
+def check_answers(requests: Sequence[Request], completions: Sequence[Completion]) -> None:
+    """Raise EngineContractError unless every request is answered, in order: none is paired by guessing."""
+    asked = [request.id for request in requests]
+    answered = [completion.id for completion in completions]
+    if asked != answered:
+        place = next((i for i, (a, b) in enumerate(zip(asked, answered, strict=False)) if a != b), None)
+        what = (
+            f"{len(answered)} answers to {len(asked)} requests"
+            if place is None
+            else f"an answer to {answered[place]!r} where {asked[place]!r} was asked"
+        )
+        raise EngineContractError(f"the engine broke its contract: {what}; nothing of this batch is kept")

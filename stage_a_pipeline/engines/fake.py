@@ -4,6 +4,7 @@ For tests and dry runs. Faults come from a TOML file (setting `engine.fake_fault
 
     seconds_per_batch = 0.01      # what a call costs, on top of seconds_per_photo each
     max_batch = 8                 # more photos at once are "out of memory"
+    refill = true                 # short answers end first, and others take their places
 
     [[fault]]
     match = "*/IMG_3.jpg"         # glob on the request id, "<group id>/<image name>#<place>"
@@ -24,7 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
-from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
+from stage_a_pipeline.engines.base import (
+    BatchUsage,
+    Completion,
+    GenerationOptions,
+    InputTrace,
+    Request,
+    RunningBatch,
+)
+from stage_a_pipeline.engines.static_batch import Generate, StaticBatch
 from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.images import fit_pixels, rgb_sha256
 from stage_a_pipeline.toml_file import read_toml
@@ -45,7 +54,8 @@ FaultKind = Literal[
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 _FACTOR = 32
 _MIN_PIXELS = 4096
-_COSTS = ("seconds_per_batch", "seconds_per_photo", "max_batch")
+_NUMBERS = ("seconds_per_batch", "seconds_per_photo", "max_batch")
+_FLAGS = ("refill",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +69,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class FakeBehaviour:
-    """How the fake engine behaves: its cost per call and photo, its memory, its faults."""
+    """How the fake engine behaves: its cost per call and photo, its memory, its batches, its faults."""
 
     seconds_per_batch: float = 0.0
     seconds_per_photo: float = 0.0
     max_batch: int | None = None
+    refill: bool = False
     faults: tuple[Fault, ...] = ()
 
 
@@ -98,6 +109,12 @@ class FakeEngine:
             return completions[:-1]
         return completions[::-1] if "reordered" in struck.values() else completions
 
+    def start_batch(self, rows: int) -> RunningBatch:
+        """See Engine."""
+        return (
+            _RefillBatch(self.generate, rows) if self._behaviour.refill else StaticBatch(self.generate, rows)
+        )
+
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """See Engine."""
         return [_trace(request) for request in requests]
@@ -127,6 +144,54 @@ class FakeEngine:
         )
 
 
+class _RefillBatch:
+    """Answers newcomers together, and keeps each answer back for as many steps as it has tokens."""
+
+    def __init__(self, generate: Generate, rows: int) -> None:
+        self.usage = BatchUsage()
+        self._rows = rows
+        self._newcomers = StaticBatch(generate, rows)
+        self._steps = 0
+        self._answered: list[_Answered] = []
+
+    @property
+    def room(self) -> int:
+        """See RunningBatch."""
+        return self._rows - len(self.open)
+
+    @property
+    def open(self) -> Sequence[tuple[Request, GenerationOptions]]:
+        """See RunningBatch."""
+        return [*(answered.asked for answered in self._answered), *self._newcomers.open]
+
+    def add(self, request: Request, options: GenerationOptions) -> None:
+        """See RunningBatch."""
+        assert self.room > 0
+        self._newcomers.add(request, options)
+
+    def step(self) -> list[Completion]:
+        """See RunningBatch."""
+        while asked := {request.id: (request, options) for request, options in self._newcomers.open}:
+            self._answered += (
+                _Answered(asked[completion.id], completion, self._steps + completion.generated_tokens)
+                for completion in self._newcomers.step()
+            )
+        steps = min(answered.leaves_at for answered in self._answered)
+        for _ in range(steps - self._steps):
+            self.usage.add(places=self._rows, filled=len(self._answered))
+        self._steps = steps
+        ended = [answered.completion for answered in self._answered if answered.leaves_at <= steps]
+        self._answered = [answered for answered in self._answered if answered.leaves_at > steps]
+        return ended
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    asked: tuple[Request, GenerationOptions]
+    completion: Completion
+    leaves_at: int
+
+
 def load_behaviour(path: Path | None) -> FakeBehaviour:
     """The behaviour of a TOML file; ConfigurationError names the file, the key and what is known."""
     if path is None:
@@ -135,9 +200,12 @@ def load_behaviour(path: Path | None) -> FakeBehaviour:
     rows = document.pop("fault", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError(f"{path}: 'fault' must be a list of tables, written [[fault]]")
-    _refuse_unknown(document, _COSTS, path)
+    _refuse_unknown(document, (*_NUMBERS, *_FLAGS), path)
     for key, value in document.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if key in _FLAGS:
+            if not isinstance(value, bool):
+                raise ConfigurationError(f"{path}: {key} must be true or false, not {value!r}")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise ConfigurationError(f"{path}: {key} must be a number from 0, not {value!r}")
     return FakeBehaviour(**document, faults=tuple(_fault(row, path) for row in rows))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request
+from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace, Request, RunningBatch
+from stage_a_pipeline.engines.static_batch import StaticBatch
 from stage_a_pipeline.errors import EngineError, PhotoError
 
 
@@ -22,6 +23,10 @@ class IdleEngine:
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:  # noqa: ARG002
         """See Engine."""
         raise EngineError(f"no model was loaded for {len(requests)} photos; run again")
+
+    def start_batch(self, rows: int) -> RunningBatch:
+        """See Engine."""
+        return StaticBatch(self.generate, rows)
 
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """See Engine."""

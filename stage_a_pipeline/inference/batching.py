@@ -1,8 +1,8 @@
-"""Policy, and nothing else: which of the waiting photos form the next batch."""
+"""Policy, and nothing else: which photos are dealt to a device, and which may be under way together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 from stage_a_pipeline.records import Group, ImageRef
@@ -12,21 +12,12 @@ ShardingMode = Literal["per_group", "per_image"]
 BATCHING_MODES: Final[tuple[BatchingMode, ...]] = get_args(BatchingMode)
 
 
-def next_batch_size(waiting_groups: Sequence[int], *, limit: int, mode: BatchingMode, exhausted: bool) -> int:
-    """How many of the first waiting photos form the next batch; 0 means wait for more.
+def may_join(group_index: int, open_group: int | None, *, mode: BatchingMode) -> bool:
+    """Whether a photo of that group may be under way together with photos of `open_group`.
 
-    `waiting_groups` holds the group index of each waiting photo, in order; `limit` is the largest
-    batch the device takes; `exhausted` says that no more photos will come.
+    None: nobody is under way.
     """
-    assert limit >= 1
-    if not waiting_groups:
-        return 0
-    if mode == "cross_group":
-        return min(limit, len(waiting_groups)) if exhausted or len(waiting_groups) >= limit else 0
-    first = waiting_groups[0]
-    run = next((i for i, group in enumerate(waiting_groups) if group != first), len(waiting_groups))
-    group_is_complete = run < len(waiting_groups) or exhausted
-    return min(limit, run) if group_is_complete or run >= limit else 0
+    return mode == "cross_group" or open_group is None or group_index == open_group
 
 
 def deal_out(groups: Iterable[tuple[int, Group]], *, shards: int, mode: ShardingMode) -> list[list[ImageRef]]:

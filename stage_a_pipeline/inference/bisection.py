@@ -1,11 +1,11 @@
-"""One answer or one reason per request, whatever the engine does to the batch."""
+"""One answer or one reason per request, after an engine failed on all of them together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stage_a_pipeline.engines.base import Completion, Request
+from stage_a_pipeline.engines.base import Completion, Request, check_answers
 from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
 
 
@@ -20,25 +20,16 @@ class EngineFailure:
 Generate = Callable[[Sequence[Request]], list[Completion]]
 
 
-def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[Completion | EngineFailure]:
-    """Completions in request order; a batch that raises is halved until one request is left alone.
+def generate_after_failure(
+    error: Exception, requests: Sequence[Request], generate: Generate
+) -> list[Completion | EngineFailure]:
+    """Results in request order, where `error` was raised for all of `requests` together.
 
-    Raises EngineContractError when answers do not match requests: they are never paired up by guessing.
+    They are asked again in halves, down to the one request that fails alone. Raises EngineContractError
+    when answers do not match requests.
     """
-    if not requests:
-        return []
-    try:
-        completions = generate(requests)
-    except EngineOutOfMemoryError as error:
-        failure = EngineFailure("out_of_memory", str(error))
-    # Whatever a model raises for one photo must not take the others with it.
-    except Exception as error:  # noqa: BLE001
-        failure = EngineFailure("engine_error", f"{type(error).__name__}: {error}")
-    else:
-        _check_contract(requests, completions)
-        return list(completions)
     if len(requests) == 1:
-        return [failure]
+        return [_failure(error)]
     middle = len(requests) // 2
     return [
         result
@@ -47,14 +38,20 @@ def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[
     ]
 
 
-def _check_contract(requests: Sequence[Request], completions: Sequence[Completion]) -> None:
-    asked = [request.id for request in requests]
-    answered = [completion.id for completion in completions]
-    if asked != answered:
-        place = next((i for i, (a, b) in enumerate(zip(asked, answered, strict=False)) if a != b), None)
-        what = (
-            f"{len(answered)} answers to {len(asked)} requests"
-            if place is None
-            else (f"an answer to {answered[place]!r} where {asked[place]!r} was asked")
-        )
-        raise EngineContractError(f"the engine broke its contract: {what}; nothing of this batch is kept")
+def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[Completion | EngineFailure]:
+    """As `generate_after_failure`, for requests that were not asked together yet."""
+    try:
+        completions = generate(requests)
+        check_answers(requests, completions)
+    except EngineContractError:
+        raise
+    # Whatever a model raises for one photo must not take the others with it.
+    except Exception as error:  # noqa: BLE001
+        return generate_after_failure(error, requests, generate)
+    return list(completions)
+
+
+def _failure(error: Exception) -> EngineFailure:
+    if isinstance(error, EngineOutOfMemoryError):
+        return EngineFailure("out_of_memory", str(error))
+    return EngineFailure("engine_error", f"{type(error).__name__}: {error}")

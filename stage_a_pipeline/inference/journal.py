@@ -190,6 +190,8 @@ class Journal:
         offset = self._out.tell()
         try:
             self._out.write(head + _CRC_MARK + f'{zlib.crc32(head):08x}"}}\n'.encode())
+            # At once to the system, so that a killed process loses no line that it has finished.
+            self._out.flush()
         except OSError as error:
             raise self._not_written(error) from error
         return offset
@@ -201,8 +203,6 @@ class Journal:
         )
 
     def _read_at(self, place: _Place) -> dict[str, Any]:
-        if place.file == self._own_file:
-            self._out.flush()
         file = self._files[place.file]
         file.seek(place.offset)
         return _parse(file.readline(), Path(file.name), None)

@@ -9,15 +9,20 @@ from dataclasses import asdict, dataclass, fields
 @dataclass(slots=True)
 class ShardMetrics:
     """Counts of one shard. Seconds are wall time of the device's thread, but `decode_seconds`,
-    which is the sum over the decoding threads."""
+    which is the sum over the decoding threads.
+
+    A step is what the engine does in one go: a whole static batch, or one token for every row of a
+    refilled one. It offers as many `places` as the batch size, some of them filled.
+    """
 
     photos: int = 0
     inferred: int = 0
     reused: int = 0
     rejected: int = 0
     retried: int = 0
-    batches: int = 0
-    batch_places: int = 0
+    steps: int = 0
+    places: int = 0
+    filled_places: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
     decode_seconds: float = 0.0
@@ -32,8 +37,8 @@ class ShardMetrics:
 
     @property
     def batch_fill(self) -> float:
-        """Share of the offered batch places that held a photo."""
-        return (self.inferred + self.retried) / self.batch_places if self.batch_places else 0.0
+        """Share of the offered places that held a photo."""
+        return self.filled_places / self.places if self.places else 0.0
 
     def to_mapping(self) -> dict[str, int | float]:
         """The counts by name."""
@@ -82,4 +87,4 @@ class Progress:
 
 
 ProgressListener = Callable[[Progress], None]
-"""Called after every batch, from the device's thread."""
+"""Called as photos end, from the device's thread."""

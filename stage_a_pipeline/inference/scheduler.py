@@ -1,16 +1,15 @@
-"""Mechanism: photos ahead -> batches across groups -> engine -> one outcome per photo."""
+"""Mechanism: photos ahead -> under way together, across groups -> one outcome per photo."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, Request
-from stage_a_pipeline.errors import EngineOutOfMemoryError, PhotoError
+from stage_a_pipeline.engines.base import Engine, GenerationOptions, Request
+from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.images import decode_photo, read_photo
 from stage_a_pipeline.inference.asking import (
     BatchingOptions,
@@ -19,10 +18,10 @@ from stage_a_pipeline.inference.asking import (
     answer_defect,
     answer_fingerprint,
     request_id,
-    retry_options,
 )
-from stage_a_pipeline.inference.batching import next_batch_size
-from stage_a_pipeline.inference.bisection import EngineFailure, generate_bisecting
+from stage_a_pipeline.inference.batching import may_join
+from stage_a_pipeline.inference.bisection import EngineFailure
+from stage_a_pipeline.inference.in_flight import InFlight, Result
 from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal
 from stage_a_pipeline.inference.lookahead import map_ahead
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _REPORT_SECONDS = 0.5
+_COMMIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +47,11 @@ class _Photo:
 class ShardScheduler:
     """Runs the photos of one shard through one engine.
 
-    Every photo ends exactly once, as a Summary or a Rejection. At most two batches of decoded photos
-    exist at a time. A batch that raises is halved down to the guilty photo; out of memory lowers the
-    batch size for good; an unusable answer is asked for once more. Raises EngineContractError when
-    the engine's answers do not match its requests, JournalError and OutputError from the journal.
+    Every photo ends exactly once, as a Summary or a Rejection; what an engine may do to it on the way is
+    told in InFlight. At most two batches of decoded photos exist at a time: one under way, and one
+    ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
+    Raises EngineContractError when the engine's answers do not match its requests, JournalError and
+    OutputError from the journal.
     """
 
     def __init__(
@@ -72,11 +73,20 @@ class ShardScheduler:
         self._batching = batching
         self._listeners = listeners or Listeners()
         self._clock = clock
-        self._limit = batching.batch_size
-        self._memory_ran_out, self._largest_success = False, 1
+        self._in_flight = InFlight(
+            engine,
+            batching.batch_size,
+            generation,
+            self.metrics,
+            listeners=self._listeners,
+            clock=clock,
+        )
+        self._open: dict[str, _Photo] = {}
+        self._open_group: int | None = None
+        self._concluded: list[tuple[_Photo, Outcome]] = []
+        self._committed = clock()
         self._twins: dict[tuple[str, Fingerprint], list[ImageRef]] = {}
         self._rejected: dict[tuple[str, Fingerprint], Rejection] = {}
-        self._trace_inputs = self._listeners.inputs is not None
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         """Outcomes as they come: one per photo of `refs`, in no promised order."""
@@ -92,25 +102,23 @@ class ShardScheduler:
             yield outcome
 
     def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
-        waiting: deque[_Photo] = deque()
         for item in self._photos_ahead(refs):
             if isinstance(item, Rejection):
                 self._warn(f"photo rejected ({item.reason}): {item.detail}")
                 yield item
                 continue
             key = self._key(item)
-            answer = self._journal.find(*key)
-            if answer is not None:
-                yield _summary(item.ref, item.content_sha256, answer, reused=True)
+            if key in self._twins:
+                self._twins[key].append(item.ref)
             elif key in self._rejected:
                 yield replace(self._rejected[key], ref=item.ref)
-            elif key in self._twins:
-                self._twins[key].append(item.ref)
+            elif (answer := self._journal.find(*key)) is not None:
+                yield _summary(item.ref, item.content_sha256, answer, reused=True)
             else:
                 self._twins[key] = []
-                waiting.append(item)
-                yield from self._run_due_batches(waiting, exhausted=False)
-        yield from self._run_due_batches(waiting, exhausted=True)
+                yield from self._ask(item)
+        yield from self._finish_open()
+        self._in_flight.close()
 
     def _photos_ahead(self, refs: Sequence[ImageRef]) -> Iterator[_Photo | Rejection]:
         photos = map_ahead(
@@ -142,107 +150,55 @@ class ShardScheduler:
             return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
         return _Photo(ref, sha256, image, self._clock() - started)
 
-    def _run_due_batches(self, waiting: deque[_Photo], *, exhausted: bool) -> Iterator[Outcome]:
-        while size := next_batch_size(
-            [photo.ref.group_index for photo in waiting],
-            limit=self._limit,
-            mode=self._batching.mode,
-            exhausted=exhausted,
-        ):
-            yield from self._run_batch([waiting.popleft() for _ in range(size)])
+    def _ask(self, photo: _Photo) -> Iterator[Outcome]:
+        """Put the photo under way, and let the engine work while there is no room for another one."""
+        if not may_join(photo.ref.group_index, self._open_group, mode=self._batching.mode):
+            yield from self._finish_open()
+        self._open_group = photo.ref.group_index
+        request = self._request(photo)
+        self._in_flight.add(request)
+        # The pixels live in the request alone, which the engine drops when the photo is done.
+        self._open[request.id] = replace(photo, image=None)
+        while not self._in_flight.room:
+            yield from self._advance()
 
-    def _run_batch(self, batch: list[_Photo]) -> Iterator[Outcome]:
-        """Outcomes of the batch and of the same photos elsewhere, once they are safe in the journal."""
-        results = self._ask_with_retry([self._request(photo) for photo in batch])
-        self.metrics.inferred += len(batch)
-        outcomes = [self._conclude(photo, *result) for photo, result in zip(batch, results, strict=True)]
+    def _finish_open(self) -> Iterator[Outcome]:
+        while self._in_flight:
+            yield from self._advance()
+        yield from self._commit()
+
+    def _advance(self) -> Iterator[Outcome]:
+        for result in self._in_flight.step():
+            photo = self._open.pop(result.request_id)
+            self._concluded.append((photo, self._conclude(photo, result)))
+            self.metrics.inferred += 1
+        overdue = self._clock() - self._committed >= _COMMIT_SECONDS
+        if len(self._concluded) >= self._batching.batch_size or overdue:
+            yield from self._commit()
+
+    def _commit(self) -> Iterator[Outcome]:
+        """Concluded outcomes and those of the same photos elsewhere, now that the journal keeps them."""
         self._journal.commit()
-        for photo, outcome in zip(batch, outcomes, strict=True):
+        self._committed = self._clock()
+        concluded, self._concluded = self._concluded, []
+        for photo, outcome in concluded:
             yield outcome
             if isinstance(outcome, Rejection):
                 self._rejected[self._key(photo)] = outcome
             for twin in self._twins.pop(self._key(photo)):
                 yield _same_for(twin, outcome)
 
-    def _ask_with_retry(self, requests: list[Request]) -> list[tuple[Completion | EngineFailure, int]]:
-        """Per request its last result and the number of attempts, unusable answers asked twice."""
-        results = self._ask(requests, self._generation)
-        self._lower_limit_if_memory_ran_out()
-        retries: defaultdict[GenerationOptions, list[int]] = defaultdict(list)
-        for place, result in enumerate(results):
-            reason = None if isinstance(result, EngineFailure) else answer_defect(result)
-            if reason is not None:
-                retries[retry_options(self._generation, reason)].append(place)
-        attempts = [1] * len(results)
-        for options, places in retries.items():
-            self.metrics.retried += len(places)
-            again = self._ask([requests[place] for place in places], options)
-            for place, result in zip(places, again, strict=True):
-                attempts[place] = 2
-                # An engine that fails on the second try must not cost the first answer's raw text.
-                if isinstance(result, Completion):
-                    results[place] = result
-        return list(zip(results, attempts, strict=True))
-
-    def _ask(self, requests: list[Request], options: GenerationOptions) -> list[Completion | EngineFailure]:
-        started = self._clock()
-        self.metrics.batches += 1
-        self.metrics.batch_places += self._limit
-        self._memory_ran_out, self._largest_success = False, 1
-        results = generate_bisecting(requests, partial(self._generate, options=options))
-        self._trace_inputs = False
-        self.metrics.device_seconds += self._clock() - started
-        for result in results:
-            if isinstance(result, Completion):
-                self.metrics.prompt_tokens += result.prompt_tokens
-                self.metrics.generated_tokens += result.generated_tokens
-        return results
-
-    def _generate(self, requests: Sequence[Request], *, options: GenerationOptions) -> list[Completion]:
-        if self._trace_inputs and self._listeners.inputs is not None:
-            self._listeners.inputs(self._engine.trace_inputs(requests))
-        try:
-            completions = self._engine.generate(requests, options)
-        except EngineOutOfMemoryError:
-            self._memory_ran_out = True
-            raise
-        self._largest_success = max(self._largest_success, len(requests))
-        return completions
-
-    def _lower_limit_if_memory_ran_out(self) -> None:
-        """Down to what had room in the batch that did not: one huge photo must not cost more than that.
-
-        Not after a retry, which asks for longer answers than the batches to come.
-        """
-        if self._memory_ran_out and self._largest_success < self._limit:
-            self._warn(
-                f"{self._limit} photos at once ran out of memory; the batch size is {self._largest_success} "
-                "from here on (set engine.batch_size to keep it)"
-            )
-            self._limit = self._largest_success
-
-    def _conclude(self, photo: _Photo, result: Completion | EngineFailure, attempts: int) -> Outcome:
+    def _conclude(self, photo: _Photo, result: Result) -> Outcome:
         """The outcome of an asked photo, written to the journal."""
-        name = request_id(photo.ref)
+        name, sha256 = request_id(photo.ref), photo.content_sha256
         fingerprint = self._answer_fingerprint(photo.ref)
-        if isinstance(result, EngineFailure):
-            rejection = Rejection(
-                photo.ref,
-                "summarise",
-                result.reason,
-                f"{name}: {result.detail}",
-                content_sha256=photo.content_sha256,
-                attempts=attempts,
-            )
-        else:
-            reason = answer_defect(result)
-            if reason is None:
-                answer = _answer(result, attempts)
-                self._journal.append_answer(name, photo.content_sha256, fingerprint, answer)
-                return _summary(photo.ref, photo.content_sha256, answer, reused=False)
-            rejection = _unusable(photo, result, reason, attempts)
+        rejection = _rejection(photo, result)
+        if rejection is None:
+            answer = _answer(result)
+            self._journal.append_answer(name, sha256, fingerprint, answer)
+            return _summary(photo.ref, sha256, answer, reused=False)
         self._journal.append_failure(
-            name, photo.content_sha256, fingerprint, reason=rejection.reason, attempts=attempts
+            name, sha256, fingerprint, reason=rejection.reason, attempts=rejection.attempts
         )
         self._warn(f"photo rejected ({rejection.reason}): {rejection.detail}")
         return rejection
@@ -269,13 +225,39 @@ class ShardScheduler:
             self._listeners.warning(sentence)
 
 
-def _answer(completion: Completion, attempts: int) -> Answer:
+def _rejection(photo: _Photo, result: Result) -> Rejection | None:
+    """Why the result cannot stand as a summary; None when it can."""
+    name, answer, raw_text = request_id(photo.ref), result.answer, None
+    if isinstance(answer, EngineFailure):
+        reason, detail = answer.reason, f"{name}: {answer.detail}"
+    else:
+        defect = answer_defect(answer)
+        if defect is None:
+            return None
+        reason, raw_text = defect, answer.text
+        detail = (
+            f"{name}: the answer is {reason} after {result.attempts} attempts "
+            f"({answer.generated_tokens} tokens); its raw text stands in the rejected lines"
+        )
+    return Rejection(
+        photo.ref,
+        "summarise",
+        reason,
+        detail,
+        raw_text=raw_text,
+        content_sha256=photo.content_sha256,
+        attempts=result.attempts,
+    )
+
+
+def _answer(result: Result) -> Answer:
+    assert not isinstance(result.answer, EngineFailure)
     return Answer(
-        raw_text=completion.text,
-        finish_reason=completion.finish_reason,
-        prompt_tokens=completion.prompt_tokens,
-        generated_tokens=completion.generated_tokens,
-        attempts=attempts,
+        raw_text=result.answer.text,
+        finish_reason=result.answer.finish_reason,
+        prompt_tokens=result.answer.prompt_tokens,
+        generated_tokens=result.answer.generated_tokens,
+        attempts=result.attempts,
     )
 
 
@@ -296,16 +278,3 @@ def _same_for(twin: ImageRef, outcome: Outcome) -> Outcome:
     if isinstance(outcome, Summary):
         return replace(outcome, ref=twin, reused=True)
     return replace(outcome, ref=twin)
-
-
-def _unusable(photo: _Photo, completion: Completion, reason: str, attempts: int) -> Rejection:
-    return Rejection(
-        photo.ref,
-        "summarise",
-        reason,
-        f"{request_id(photo.ref)}: the answer is {reason} after {attempts} attempts "
-        f"({completion.generated_tokens} tokens); its raw text stands in the rejected lines",
-        raw_text=completion.text,
-        content_sha256=photo.content_sha256,
-        attempts=attempts,
-    )

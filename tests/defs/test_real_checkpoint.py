@@ -9,7 +9,7 @@ from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
 from tests.conftest import BRACKETS
 
-REAL = {"engine": "transformers", "batch_size": 8, "max_new_tokens": 256, "verify_inputs": True}
+REAL = {"engine": "refill", "batch_size": 8, "max_new_tokens": 256, "verify_inputs": True}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_rendered_photos_become_a_valid_file(tmp_path, result, root):
 @pytest.mark.parametrize(
     "variant",
     [
+        {"engine": {"engine": "transformers"}},
         {"engine": {"batch_size": 1}},
         {"engine": {"batch_size": 3}},
         {"engine": {"batch_size": 16}},
@@ -49,7 +50,7 @@ def test_rendered_photos_become_a_valid_file(tmp_path, result, root):
         {"engine": {"devices": ["cpu", "cpu"]}, "inference": {"sharding_mode": "per_image"}},
     ],
 )
-def test_greedy_output_is_the_same_for_every_batch_size_and_mode(
+def test_greedy_output_is_the_same_for_every_engine_batch_size_and_mode(
     tmp_path, materialise, result, root, variant
 ):
     expected = output_paths(tmp_path / "out", BRACKETS).jsonl.read_bytes()

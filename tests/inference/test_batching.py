@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stage_a_pipeline.inference.batching import BATCHING_MODES, deal_out, next_batch_size
+from stage_a_pipeline.inference.batching import deal_out, may_join
 from stage_a_pipeline.records import Group, Image
 
 
@@ -22,43 +22,17 @@ def make_groups(sizes: list[int]) -> list[Group]:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "limit", "mode", "exhausted", "expected"),
+    ("group", "open_group", "mode", "expected"),
     [
-        ([], 4, "cross_group", True, 0),
-        ([0, 0, 1], 4, "cross_group", False, 0),
-        ([0, 0, 1], 4, "cross_group", True, 3),
-        ([0, 0, 1, 2], 4, "cross_group", False, 4),
-        ([0, 0, 1, 2, 2], 4, "cross_group", True, 4),
-        ([0, 0], 4, "per_group", False, 0),
-        ([0, 0], 4, "per_group", True, 2),
-        ([0, 0, 1], 4, "per_group", False, 2),
-        ([0, 0, 0, 0, 0], 4, "per_group", False, 4),
-        ([0], 1, "per_group", False, 1),
+        (0, None, "per_group", True),
+        (3, 3, "per_group", True),
+        (4, 3, "per_group", False),
+        (0, None, "cross_group", True),
+        (4, 3, "cross_group", True),
     ],
 )
-def test_next_batch_size(waiting, limit, mode, exhausted, expected):
-    assert next_batch_size(waiting, limit=limit, mode=mode, exhausted=exhausted) == expected
-
-
-@given(
-    sizes=st.lists(st.integers(1, 9), max_size=20),
-    limit=st.integers(1, 8),
-    mode=st.sampled_from(BATCHING_MODES),
-)
-def test_every_photo_is_batched_once_in_order_and_within_the_limit(sizes, limit, mode):
-    waiting = [group for group, size in enumerate(sizes) for _ in range(size)]
-    batches = []
-    while size := next_batch_size(waiting, limit=limit, mode=mode, exhausted=True):
-        batches.append(waiting[:size])
-        waiting = waiting[size:]
-    assert [group for batch in batches for group in batch] == [
-        group for group, size in enumerate(sizes) for _ in range(size)
-    ]
-    assert all(len(batch) <= limit for batch in batches)
-    if mode == "per_group":
-        assert all(len(set(batch)) == 1 for batch in batches)
-    else:
-        assert all(len(batch) == limit for batch in batches[:-1])
+def test_who_may_be_under_way_together(group, open_group, mode, expected):
+    assert may_join(group, open_group, mode=mode) is expected
 
 
 @given(

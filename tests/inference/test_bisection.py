@@ -3,7 +3,7 @@ from PIL import Image as Pillow
 
 from stage_a_pipeline.engines.base import Completion, Request
 from stage_a_pipeline.errors import EngineContractError, EngineError, EngineOutOfMemoryError
-from stage_a_pipeline.inference.bisection import EngineFailure, generate_bisecting
+from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
 from stage_a_pipeline.prompts import Prompt
 
 PIXEL = Pillow.new("RGB", (1, 1))
@@ -32,8 +32,20 @@ def test_a_batch_that_works_is_asked_once():
     assert calls == [5]
 
 
-def test_no_requests_ask_nothing():
-    assert run([], lambda batch: pytest.fail("asked")) == []
+def test_what_failed_together_is_not_asked_together_again():
+    calls = []
+
+    def generate(batch):
+        calls.append(len(batch))
+        return complete(batch)
+
+    assert generate_after_failure(EngineError("broken"), requests(5), generate) == complete(requests(5))
+    assert calls == [2, 3]
+
+
+def test_one_request_that_failed_is_its_own_failure():
+    results = generate_after_failure(EngineError("broken"), requests(1), lambda batch: pytest.fail("asked"))
+    assert results == [EngineFailure("engine_error", "EngineError: broken")]
 
 
 @pytest.mark.parametrize("guilty", [0, 3, 7, 15])

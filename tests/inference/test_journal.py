@@ -143,11 +143,12 @@ def test_what_cannot_be_read_as_a_journal_is_named(tmp_path, make):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_closing_after_a_failed_commit_tells_the_remedy(tmp_path):
+def test_a_full_disk_tells_the_remedy_at_every_call(tmp_path):
     journal = Journal(tmp_path, "cpu")
     journal._out.close()
     journal._out = open("/dev/full", "ab")  # noqa: SIM115, PTH123
-    journal.append_answer("g/a.jpg", "a", "f", ANSWER)
+    with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):
+        journal.append_answer("g/a.jpg", "a", "f", ANSWER)
     with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):
         journal.commit()
     with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):

@@ -45,6 +45,16 @@ def run(
         return sorted(scheduler.run(refs), key=place), scheduler.metrics
 
 
+@pytest.fixture(params=["static", "refill"])
+def fake(request):
+    """A fake engine that answers whole batches, or one whose rows leave one by one."""
+
+    def build(**behaviour):
+        return FakeEngine(FakeBehaviour(refill=request.param == "refill", **behaviour))
+
+    return build
+
+
 def place(outcome):
     return outcome.ref.group_index, outcome.ref.image_index
 
@@ -55,8 +65,8 @@ def reasons(outcomes):
     }
 
 
-def test_every_photo_ends_exactly_once(tmp_path, refs):
-    outcomes, metrics = run(tmp_path, refs, FakeEngine())
+def test_every_photo_ends_exactly_once(tmp_path, refs, fake):
+    outcomes, metrics = run(tmp_path, refs, fake())
     assert [place(o) for o in outcomes] == [(r.group_index, r.image_index) for r in refs]
     assert all(isinstance(o, Summary) for o in outcomes)
     assert (metrics.photos, metrics.inferred, metrics.reused, metrics.rejected) == (12, 12, 0, 0)
@@ -77,9 +87,9 @@ def test_per_group_batches_never_mix_groups(tmp_path, refs):
 
 @pytest.mark.parametrize("mode", ["cross_group", "per_group"])
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_answers_do_not_depend_on_batching(tmp_path, refs, mode, batch_size):
-    expected, _ = run(tmp_path, refs, FakeEngine(), batch_size=4, journal="expected")
-    assert run(tmp_path, refs, FakeEngine(), batch_size=batch_size, mode=mode)[0] == expected
+def test_answers_do_not_depend_on_batching(tmp_path, refs, fake, mode, batch_size):
+    expected, _ = run(tmp_path, refs, fake(), batch_size=4, journal="expected")
+    assert run(tmp_path, refs, fake(), batch_size=batch_size, mode=mode)[0] == expected
 
 
 def test_each_photo_gets_the_answer_to_its_own_pixels(tmp_path, refs):
@@ -93,19 +103,19 @@ def test_each_photo_gets_the_answer_to_its_own_pixels(tmp_path, refs):
     assert len({o.raw_text for o in outcomes}) == 12
 
 
-def test_a_second_run_infers_nothing(tmp_path, refs):
-    first, _ = run(tmp_path, refs, FakeEngine())
-    engine = FakeEngine()
+def test_a_second_run_infers_nothing(tmp_path, refs, fake):
+    first, _ = run(tmp_path, refs, fake())
+    engine = fake()
     second, metrics = run(tmp_path, refs, engine)
     assert engine.batch_sizes == []
     assert metrics.reused == 12
     assert [o.raw_text for o in second] == [o.raw_text for o in first]
 
 
-def test_identical_photos_are_inferred_once(tmp_path, refs):
+def test_identical_photos_are_inferred_once(tmp_path, refs, fake):
     for ref in refs[1:6]:
         shutil.copy(refs[0].image.path, ref.image.path)
-    engine = FakeEngine()
+    engine = fake()
     outcomes, metrics = run(tmp_path, refs, engine)
     assert sum(engine.batch_sizes) == 7
     assert metrics.reused == 5
@@ -113,24 +123,24 @@ def test_identical_photos_are_inferred_once(tmp_path, refs):
     assert [o.reused for o in outcomes[:6]] == [False, True, True, True, True, True]
 
 
-def test_identical_photos_are_inferred_each_for_itself_when_sampling(tmp_path, refs):
+def test_identical_photos_are_inferred_each_for_itself_when_sampling(tmp_path, refs, fake):
     shutil.copy(refs[0].image.path, refs[1].image.path)
-    engine = FakeEngine()
+    engine = fake()
     run(tmp_path, refs, engine, options=GenerationOptions(64, temperature=0.7))
     assert sum(engine.batch_sizes) == 12
 
 
-def test_all_twins_of_a_failing_photo_are_rejected(tmp_path, refs):
+def test_all_twins_of_a_failing_photo_are_rejected(tmp_path, refs, fake):
     for ref in refs[1:3]:
         shutil.copy(refs[0].image.path, ref.image.path)
-    engine = FakeEngine(FakeBehaviour(faults=(Fault(f"{refs[0].group.group_id}/*", "error"),)))
+    engine = fake(faults=(Fault(f"{refs[0].group.group_id}/*", "error"),))
     outcomes, metrics = run(tmp_path, refs, engine)
     assert len(reasons(outcomes)) == 3
     assert metrics.rejected == 3
 
 
-def test_one_failing_photo_loses_nobody_else(tmp_path, refs):
-    engine = FakeEngine(FakeBehaviour(faults=(Fault("*pass001/IMG_3*", "error"),)))
+def test_one_failing_photo_loses_nobody_else(tmp_path, refs, fake):
+    engine = fake(faults=(Fault("*pass001/IMG_3*", "error"),))
     outcomes, _ = run(tmp_path, refs, engine, batch_size=12)
     assert reasons(outcomes) == {"IMG_3.jpg@QC-20241028-pass001": "engine_error"}
 
@@ -161,7 +171,7 @@ def test_a_retry_that_runs_out_of_memory_leaves_the_batch_size(tmp_path, refs):
     engine = NoRoomForLongAnswers(FakeBehaviour(faults=(Fault("*fail001/IMG_1*", "truncated"),)))
     outcomes, _ = run(tmp_path, refs, engine, batch_size=4)
     assert reasons(outcomes) == {"IMG_1.jpg@QC-20241028-fail001": "truncated"}
-    assert engine.batch_sizes == [4, 4, 4]
+    assert engine.batch_sizes == [4, 3, 4, 1], "three photos were under way with the retry"
 
 
 def test_the_bytes_of_a_rejected_photo_are_not_asked_for_again(tmp_path, refs):
@@ -177,8 +187,10 @@ def test_the_bytes_of_a_rejected_photo_are_not_asked_for_again(tmp_path, refs):
     ("kind", "reason"),
     [("empty", "empty"), ("truncated", "truncated"), ("repetition", "repetition")],
 )
-def test_an_unusable_answer_is_asked_for_once_more_then_rejected_with_its_text(tmp_path, refs, kind, reason):
-    engine = FakeEngine(FakeBehaviour(faults=(Fault("*fail002/IMG_1*", kind),)))
+def test_an_unusable_answer_is_asked_for_once_more_then_rejected_with_its_text(
+    tmp_path, refs, fake, kind, reason
+):
+    engine = fake(faults=(Fault("*fail002/IMG_1*", kind),))
     outcomes, metrics = run(tmp_path, refs, engine)
     assert reasons(outcomes) == {"IMG_1.jpg@QC-20241028-fail002": reason}
     rejection = next(o for o in outcomes if isinstance(o, Rejection))
@@ -188,17 +200,17 @@ def test_an_unusable_answer_is_asked_for_once_more_then_rejected_with_its_text(t
     assert sum(engine.batch_sizes) == 13, "only the unusable answer is asked for again"
 
 
-def test_a_usable_second_answer_is_taken(tmp_path, refs):
-    engine = FakeEngine(FakeBehaviour(faults=(Fault("*fail002/IMG_1*", "empty", times=1),)))
+def test_a_usable_second_answer_is_taken(tmp_path, refs, fake):
+    engine = fake(faults=(Fault("*fail002/IMG_1*", "empty", times=1),))
     outcomes, _ = run(tmp_path, refs, engine)
     assert reasons(outcomes) == {}
     assert [o.attempts for o in outcomes if o.attempts > 1] == [2]
 
 
-def test_an_unreadable_photo_is_rejected_without_asking_the_engine(tmp_path, refs):
+def test_an_unreadable_photo_is_rejected_without_asking_the_engine(tmp_path, refs, fake):
     refs[4].image.path.write_bytes(b"<html>not a photo</html>")
     refs[5].image.path.unlink()
-    engine = FakeEngine()
+    engine = fake()
     outcomes, _ = run(tmp_path, refs, engine)
     lost = [o for o in outcomes if isinstance(o, Rejection)]
     assert [(o.ref, o.stage) for o in lost] == [(refs[4], "read"), (refs[5], "read")]
@@ -206,8 +218,8 @@ def test_an_unreadable_photo_is_rejected_without_asking_the_engine(tmp_path, ref
 
 
 @pytest.mark.parametrize("kind", ["too_few", "reordered"])
-def test_answers_that_do_not_match_their_requests_stop_the_run(tmp_path, refs, kind):
-    engine = FakeEngine(FakeBehaviour(faults=(Fault("*fail001/IMG_2*", kind),)))
+def test_answers_that_do_not_match_their_requests_stop_the_run(tmp_path, refs, fake, kind):
+    engine = fake(faults=(Fault("*fail001/IMG_2*", kind),))
     with pytest.raises(EngineContractError):
         run(tmp_path, refs, engine)
 
@@ -246,15 +258,15 @@ def test_at_most_two_batches_of_decoded_photos_exist(tmp_path, refs, monkeypatch
     assert 4 <= most <= 2 * 4 + 1
 
 
-def test_the_first_batch_is_traced_when_asked(tmp_path, refs):
+def test_the_first_batch_is_traced_when_asked(tmp_path, refs, fake):
     traced = []
-    run(tmp_path, refs, FakeEngine(), inputs=traced.extend)
+    run(tmp_path, refs, fake(), inputs=traced.extend)
     assert [trace.id.split("/")[0] for trace in traced] == [ref.group.group_id for ref in refs[:4]]
 
 
-def test_progress_ends_at_the_total(tmp_path, refs):
+def test_progress_ends_at_the_total(tmp_path, refs, fake):
     told = []
-    run(tmp_path, refs, FakeEngine(), progress=told.append)
+    run(tmp_path, refs, fake(), progress=told.append)
     assert (told[-1].done, told[-1].total) == (12, 12)
 
 

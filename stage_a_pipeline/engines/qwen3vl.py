@@ -1,0 +1,149 @@
+"""Qwen3-VL on one device: what every engine that runs the checkpoint in this process shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stage_a_pipeline.engines.base import Completion, InputTrace, Request
+from stage_a_pipeline.engines.checkpoint import Checkpoint
+from stage_a_pipeline.engines.loading import FILLER_TOKEN, load_model, load_processor, usable_device
+from stage_a_pipeline.errors import CheckpointError, EngineError, EngineOutOfMemoryError
+from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.settings import EngineSettings
+
+if TYPE_CHECKING:
+    import torch
+
+STOP_TOKENS: Final = ("<|endoftext|>", "<|im_end|>")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTokens:
+    """A photo in the model's prompt: its grid (frames, patches down, patches across), and its tokens."""
+
+    grid: tuple[int, int, int]
+    tokens: int
+
+
+class Qwen3VL(ABC):
+    """A loaded checkpoint: photos and texts into tensors, tokens into completions.
+
+    Raises CheckpointError for a checkpoint, an adapter or a device that cannot be used.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, device: str) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = usable_device(device)
+        self._dtype: torch.dtype = getattr(torch, settings.dtype_on(device))
+        self._processor = load_processor(checkpoint)
+        self._chat_texts: dict[Prompt, str] = {}
+        self._model = load_model(checkpoint, settings, self._device, self._dtype)
+        tokenizer = self._processor.tokenizer
+        known = tokenizer.get_vocab()
+        self.stop_ids = [known[token] for token in STOP_TOKENS if token in known]
+        self.filler = int(tokenizer.pad_token_id)
+        """The token that stands where a row has none."""
+        if not self.stop_ids or FILLER_TOKEN not in known:
+            raise CheckpointError(
+                f"the tokenizer of {checkpoint.folder} lacks Qwen's {', '.join(STOP_TOKENS)}"
+            )
+
+    def target_size(self, width: int, height: int, *, max_pixels: int) -> tuple[int, int]:
+        """See Engine. The checkpoint's own pixel range applies within `max_pixels`."""
+        processor = self._processor.image_processor
+        factor = processor.patch_size * processor.merge_size
+        largest = max(factor * factor, min(max_pixels, processor.size["longest_edge"]))
+        smallest = min(processor.size["shortest_edge"], largest)
+        return fit_pixels(width, height, factor=factor, min_pixels=smallest, max_pixels=largest)
+
+    def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
+        """See Engine."""
+        with self.translated_errors(), self.inference_mode():
+            photos = self.photo_tokens(requests)
+        processor = self._processor.image_processor
+        pixels_per_token = (processor.patch_size * processor.merge_size) ** 2
+        traces = [
+            InputTrace(
+                id=request.id,
+                rgb_sha256=rgb_sha256(request.image),
+                width=request.image.width,
+                height=request.image.height,
+                image_grid_thw=photo.grid,
+                expected_image_tokens=request.image.width * request.image.height // pixels_per_token,
+                actual_image_tokens=photo.tokens,
+            )
+            for request, photo in zip(requests, photos, strict=True)
+        ]
+        for trace in traces:
+            if trace.expected_image_tokens != trace.actual_image_tokens:
+                raise EngineError(
+                    f"{trace.id}: {trace.actual_image_tokens} image tokens reached the model "
+                    f"where its {trace.width}x{trace.height} pixels make {trace.expected_image_tokens}"
+                )
+        return traces
+
+    @abstractmethod
+    def photo_tokens(self, requests: Sequence[Request]) -> list[PhotoTokens]:
+        """What the engine would hand to the model for the photos of these requests."""
+
+    def close(self) -> None:
+        """See Engine."""
+        self._model = None
+        if self._device.type == "cuda":
+            self._torch.cuda.empty_cache()
+
+    def _chat_text(self, prompt: Prompt) -> str:
+        """The prompt in the checkpoint's chat template, rendered once: a mission has one prompt."""
+        if prompt not in self._chat_texts:
+            user = [{"type": "image"}, {"type": "text", "text": prompt.user}]
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
+                {"role": "user", "content": user},
+            ]
+            self._chat_texts[prompt] = self._processor.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        return self._chat_texts[prompt]
+
+    def completion(self, request: Request, tokens: Sequence[int], prompt_tokens: int) -> Completion:
+        """`tokens` are the generated ones; what follows a stop token is left out."""
+        end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), None)
+        answer = tokens[:end]
+        text = self._processor.tokenizer.decode(
+            answer, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return Completion(
+            id=request.id,
+            text=text,
+            finish_reason="length" if end is None else "stop",
+            prompt_tokens=int(prompt_tokens),
+            generated_tokens=len(answer),
+        )
+
+    def inference_mode(self) -> AbstractContextManager[object]:
+        """Without gradients."""
+        return self._torch.inference_mode()
+
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Errors of torch and the processor as EngineError, out of memory as its own kind."""
+        try:
+            yield
+        except self._torch.OutOfMemoryError as error:
+            self._torch.cuda.empty_cache()
+            raise EngineOutOfMemoryError(str(error)) from error
+        except MemoryError as error:
+            raise EngineOutOfMemoryError("the host has no memory left for this batch") from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+                raise EngineOutOfMemoryError(str(error)) from error
+            raise EngineError(f"{type(error).__name__}: {error}") from error
+        except (ValueError, IndexError, TypeError) as error:
+            raise EngineError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,198 @@
+"""Requests under way with an engine, until the last word on each: a usable answer, or a reason."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, Request
+from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
+from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
+from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
+from stage_a_pipeline.inference.metrics import ShardMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The last word on a request, after so many attempts. The answer may still be an unusable one."""
+
+    request_id: str
+    answer: Completion | EngineFailure
+    attempts: int
+
+
+@dataclass(slots=True)
+class _Asked:
+    request: Request
+    first_answer: Completion | None = None
+
+
+class InFlight:
+    """At most `rows` requests at once, each asked until it has its result.
+
+    An unusable answer is asked for once more. When the engine fails, what was under way is asked again
+    in halves, down to the guilty request; out of memory lowers `rows` for good. Raises
+    EngineContractError when answers do not match requests.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        rows: int,
+        generation: GenerationOptions,
+        metrics: ShardMetrics,
+        *,
+        listeners: Listeners,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._generation = generation
+        self._metrics = metrics
+        self._listeners = listeners
+        self._clock = clock
+        self._asked: dict[str, _Asked] = {}
+        self._retries: deque[tuple[Request, GenerationOptions]] = deque()
+        self._batch = engine.start_batch(rows)
+        self._trace_inputs = listeners.inputs is not None
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    @property
+    def room(self) -> int:
+        """How many more requests should be added before the next step."""
+        return max(0, self._batch.room - len(self._retries))
+
+    def add(self, request: Request) -> None:
+        """Put a request under way; its id differs from those of all others under way."""
+        assert request.id not in self._asked
+        self._asked[request.id] = _Asked(request)
+        self._batch.add(request, self._generation)
+
+    def step(self) -> list[Result]:
+        """Let the engine work until at least one request has ended; results in any order, maybe none."""
+        started = self._clock()
+        answers = self._answers()
+        self._trace_inputs = False
+        self._metrics.device_seconds += self._clock() - started
+        results = [self._result(*answer) for answer in answers]
+        self._add_retries()
+        if self._asked and not self._batch.open:
+            lost = next(iter(self._asked))
+            raise EngineContractError(f"the engine broke its contract: {lost!r} was never answered")
+        return [result for result in results if result is not None]
+
+    def close(self) -> None:
+        """Count how the last batch was used."""
+        usage = self._batch.usage
+        self._metrics.steps += usage.steps
+        self._metrics.places += usage.places
+        self._metrics.filled_places += usage.filled
+
+    def _add_retries(self) -> None:
+        while self._retries and len(self._batch.open) < self._rows:
+            self._batch.add(*self._retries.popleft())
+
+    def _answers(self) -> Sequence[tuple[str, Completion | EngineFailure]]:
+        try:
+            self._trace([request for request, _ in self._batch.open])
+            return [(completion.id, completion) for completion in self._batch.step()]
+        except EngineContractError:
+            raise
+        # Whatever a model raises must not end the run; the guilty request is found below.
+        except Exception as error:  # noqa: BLE001
+            return self._answers_after(error)
+
+    def _result(self, request_id: str, answer: Completion | EngineFailure) -> Result | None:
+        """None where the request was asked once more."""
+        asked = self._asked.pop(request_id, None)
+        if asked is None:
+            raise EngineContractError(
+                f"the engine broke its contract: an answer to {request_id!r}, which is not under way"
+            )
+        attempts = 1 if asked.first_answer is None else 2
+        if isinstance(answer, EngineFailure):
+            # An engine that fails on the second try must not cost the first answer's raw text.
+            return Result(request_id, asked.first_answer or answer, attempts)
+        self._metrics.prompt_tokens += answer.prompt_tokens
+        self._metrics.generated_tokens += answer.generated_tokens
+        reason = answer_defect(answer)
+        if reason is None or attempts == 2:
+            return Result(request_id, answer, attempts)
+        self._metrics.retried += 1
+        self._asked[request_id] = _Asked(asked.request, first_answer=answer)
+        self._retries.append((asked.request, retry_options(self._generation, reason)))
+        return None
+
+    def _answers_after(self, error: Exception) -> list[tuple[str, Completion | EngineFailure]]:
+        """Answers to all that was under way when the engine failed."""
+        open_requests: dict[GenerationOptions, list[Request]] = {}
+        for request, options in self._batch.open:
+            open_requests.setdefault(options, []).append(request)
+        self.close()
+        # Frees what the batch holds on the device, before the same requests are asked again.
+        del self._batch
+        room = _Room()
+        results: list[tuple[str, Completion | EngineFailure]] = []
+        for options, requests in open_requests.items():
+            generate = partial(self._generate, options=options, room=room)
+            if len(open_requests) == 1:
+                room.note(error, len(requests), expected=options == self._generation)
+                answers = generate_after_failure(error, requests, generate)
+            else:
+                answers = generate_bisecting(requests, generate)
+            results += zip([request.id for request in requests], answers, strict=True)
+        self._lower_rows(room)
+        self._batch = self._engine.start_batch(self._rows)
+        return results
+
+    def _generate(
+        self, requests: Sequence[Request], *, options: GenerationOptions, room: _Room
+    ) -> list[Completion]:
+        self._trace(requests)
+        expected = options == self._generation
+        try:
+            completions = self._engine.generate(requests, options)
+        except EngineOutOfMemoryError as error:
+            room.note(error, len(requests), expected=expected)
+            raise
+        room.note(None, len(requests), expected=expected)
+        return completions
+
+    def _trace(self, requests: Sequence[Request]) -> None:
+        if self._trace_inputs and self._listeners.inputs is not None:
+            self._listeners.inputs(self._engine.trace_inputs(requests))
+
+    def _lower_rows(self, room: _Room) -> None:
+        """Down to what had room where more had not: one huge photo must not cost more than that."""
+        if room.ran_out and room.largest < self._rows:
+            if self._listeners.warning is not None:
+                self._listeners.warning(
+                    f"{self._rows} photos at once ran out of memory; the batch size is {room.largest} "
+                    "from here on (set engine.batch_size to keep it)"
+                )
+            self._rows = room.largest
+
+
+@dataclass(slots=True)
+class _Room:
+    """What a recovery shows about the device's memory.
+
+    Retries do not count: they ask for longer answers than the requests to come.
+    """
+
+    ran_out: bool = False
+    largest: int = 1
+
+    def note(self, error: Exception | None, requests: int, *, expected: bool) -> None:
+        """One call of the engine: `error` is what it raised, if anything."""
+        if not expected:
+            return
+        if isinstance(error, EngineOutOfMemoryError):
+            self.ran_out = True
+        elif error is None:
+            self.largest = max(self.largest, requests)

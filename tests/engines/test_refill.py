@@ -1,0 +1,167 @@
+"""Rows that come and go: every row gets the static engine's tokens, whoever its neighbours are."""
+
+import math
+from dataclasses import replace
+from random import Random
+
+import pytest
+from PIL import Image as Pillow
+
+from stage_a_pipeline.engines.base import GenerationOptions, Request
+from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
+from stage_a_pipeline.engines.refill import RefillEngine
+from stage_a_pipeline.errors import EngineError, EngineOutOfMemoryError
+from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.settings import EngineSettings
+from tests.engines.conftest import OPTIONS
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = RefillEngine(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
+    yield engine
+    engine.close()
+
+
+def run(engine, requests, *, rows, options=None):
+    """Completions by id, and the batch, each request joining as soon as there is room."""
+    options = options or [OPTIONS] * len(requests)
+    batch = engine.start_batch(rows)
+    waiting = list(zip(requests, options, strict=True))
+    done = {}
+    while waiting or batch.open:
+        while waiting and batch.room:
+            batch.add(*waiting.pop(0))
+        for completion in batch.step():
+            assert completion.id not in done
+            done[completion.id] = completion
+        assert len(batch.open) <= rows
+    return done, batch
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16])
+def test_every_row_equals_its_single_run_in_any_order(engine, requests, singles, rows):
+    order = Random(rows).sample(range(len(requests)), len(requests))
+    done, _ = run(engine, [requests[place] for place in order], rows=rows)
+    assert [done[request.id] for request in requests] == singles
+
+
+def test_a_late_newcomer_changes_nobody_and_is_changed_by_nobody(engine, requests, singles):
+    batch = engine.start_batch(16)
+    done = []
+    for request in requests:
+        batch.add(request, OPTIONS)
+        done += batch.step()
+    while batch.open:
+        done += batch.step()
+    assert sorted(done, key=lambda completion: int(completion.id[1:])) == singles
+
+
+def decoded_tokens(completions):
+    """Steps that each answer needs: the first token comes from the prompt, the stop token counts."""
+    return [c.generated_tokens + (c.finish_reason == "stop") - 1 for c in completions]
+
+
+@pytest.mark.parametrize("rows", [2, 4, 7])
+def test_no_step_is_spent_on_a_row_that_has_ended_and_places_are_refilled_at_once(
+    engine, requests, singles, rows
+):
+    _, batch = run(engine, requests, rows=rows)
+    needed = decoded_tokens(singles)
+    assert batch.usage.filled == sum(needed)
+    assert batch.usage.places == batch.usage.steps * rows
+    assert batch.usage.steps <= math.ceil(sum(needed) / rows) + max(needed)
+
+
+def test_every_row_has_options_of_its_own(engine, static_engine, requests):
+    options = [
+        GenerationOptions(max_new_tokens=3 + 7 * (place % 5), repetition_penalty=1.0 + 0.1 * (place % 3))
+        for place in range(len(requests))
+    ]
+    done, _ = run(engine, requests, rows=5, options=options)
+    expected = [
+        static_engine.generate([request], its)[0] for request, its in zip(requests, options, strict=True)
+    ]
+    assert [done[request.id] for request in requests] == expected
+
+
+def test_a_sampled_answer_depends_on_seed_and_id_but_not_on_its_neighbours(engine, requests):
+    sampling = GenerationOptions(max_new_tokens=24, temperature=1.5, top_p=0.9, seed=1)
+    drawn = requests[-6:]
+    alone = [engine.generate([request], sampling)[0] for request in drawn]
+    # The rows before them end early, so that these move.
+    mixed = [replace(OPTIONS, max_new_tokens=4)] * 10 + [sampling] * 6
+    done, _ = run(engine, requests, rows=16, options=mixed)
+    assert [done[request.id].text for request in drawn] == [completion.text for completion in alone]
+    renamed = [replace(request, id=f"other {request.id}") for request in drawn]
+    assert [c.text for c in engine.generate(renamed, sampling)] != [c.text for c in alone]
+
+
+def test_the_beginning_of_a_prompt_is_computed_once(engine, requests, monkeypatch):
+    prefilled = []
+    prefill = engine.forward.prefill
+
+    def counted(cache, slots, tokens, positions, *, start=0, photos=None):
+        prefilled.append((start, tokens.shape[1], photos is not None))
+        return prefill(cache, slots, tokens, positions, start=start, photos=photos)
+
+    monkeypatch.setattr(engine.forward, "prefill", counted)
+    monkeypatch.setattr(engine, "_texts", {})
+    same = [replace(request, prompt=requests[0].prompt) for request in requests[:8]]
+    engine.generate(same, OPTIONS)
+    engine.generate(same, OPTIONS)
+    beginnings = [tokens for start, tokens, _ in prefilled if start == 0]
+    assert len(beginnings) == 1
+    assert all(start == beginnings[0] for start, _, with_photo in prefilled if with_photo)
+    assert sum(with_photo for *_, with_photo in prefilled) == 2 * 4, "in lumps of two at eight rows"
+
+
+def test_a_request_that_fails_leaves_the_engine_usable_and_tells_who_was_under_way(engine, requests, singles):
+    batch = engine.start_batch(8)
+    odd = Request("odd", Pillow.new("RGB", (200, 150)), requests[0].prompt)
+    for request in [*requests[:3], odd]:
+        batch.add(request, OPTIONS)
+    with pytest.raises(EngineError, match="reshape"):
+        batch.step()
+    assert {request.id for request, _ in batch.open} == {"r0", "r1", "r2", "odd"}
+    assert engine.generate(requests[:3], OPTIONS) == singles[:3]
+
+
+def test_a_lack_of_memory_is_its_own_error(engine, requests, monkeypatch):
+    import torch
+
+    def full(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.forward, "decode", full)
+    with pytest.raises(EngineOutOfMemoryError, match="CUDA out of memory"):
+        engine.generate(requests[:2], OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("user", "places"), [("请看<|image_pad|>", 2), ("请看<|image_pad|><|image_pad|>", 3)]
+)
+def test_a_prompt_with_another_place_for_a_photo_is_an_error(engine, requests, user, places):
+    request = replace(requests[0], prompt=Prompt("系统", user))
+    with pytest.raises(EngineError, match=f"the prompt has {places} places for a photo"):
+        engine.generate([request], OPTIONS)
+
+
+def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests):
+    batch = engine.start_batch(16)
+    assert batch.room == 16
+    for request in requests[:15]:
+        batch.add(request, OPTIONS)
+    assert batch.room == 1
+    batch.step()
+    free = 16 - len(batch.open)
+    assert batch.room == (free if free >= 4 else 0)
+
+
+def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
+    for request in requests:
+        expected = static_engine._inputs([request])
+        newcomer = engine.newcomer(request, OPTIONS)
+        assert newcomer.tokens.tolist() == expected["input_ids"][0].tolist()
+        assert (newcomer.pixel_values == expected["pixel_values"]).all()
+        assert newcomer.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
