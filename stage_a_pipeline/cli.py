@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -175,6 +175,7 @@ def bench() -> None:
 @click.option(
     "--groups", type=click.IntRange(min=2), default=40, show_default=True, help="Groups of 1 to 5 photos."
 )
+@click.option("--engine", type=click.Choice(["refill", "transformers"]), default="refill", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--checkpoint", default="builtin", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
@@ -182,7 +183,13 @@ def bench() -> None:
 @click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
 @clear_errors
 def bench_batching(
-    groups: int, batch_size: int, checkpoint: str, device: str, seed: int, json_file: Path | None
+    groups: int,
+    engine: Literal["refill", "transformers"],
+    batch_size: int,
+    checkpoint: str,
+    device: str,
+    seed: int,
+    json_file: Path | None,
 ) -> None:
     """Photos per CPU second: batches across groups against batches per group.
 
@@ -190,7 +197,7 @@ def bench_batching(
     """
     from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
 
-    workload = BatchingWorkload(groups, batch_size, checkpoint, device, seed)
+    workload = BatchingWorkload(groups, engine, batch_size, checkpoint, device, seed)
     comparison = compare_batching(workload)
     print_comparison(comparison, json_file)
     sys.exit(0 if comparison.answers_equal else 1)

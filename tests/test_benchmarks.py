@@ -16,9 +16,10 @@ def bench(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["bench", "batching", *arguments])
 
 
-def test_bench_batching_compares_both_modes_on_equal_answers(tmp_path):
+@pytest.mark.parametrize("engine", ["refill", "transformers"])
+def test_bench_batching_compares_both_modes_on_equal_answers(tmp_path, engine):
     figures = tmp_path / "batching.json"
-    done = bench("--groups", "6", "--json", str(figures))
+    done = bench("--groups", "6", "--engine", engine, "--json", str(figures))
     assert done.exit_code == 0, done.output
     report = json.loads(figures.read_text("utf-8"))
     assert report["answers_equal"] is True
@@ -29,7 +30,7 @@ def test_bench_batching_compares_both_modes_on_equal_answers(tmp_path):
     assert across["batch_fill"] > per_group["batch_fill"]
     speedup = across["photos_per_cpu_second"] / per_group["photos_per_cpu_second"]
     assert abs(report["speedup"] - speedup) < 1e-9
-    assert report["workload"]["batch_size"] == 32
+    assert (report["workload"]["engine"], report["workload"]["batch_size"]) == (engine, 32)
     threads = report["machine"]["torch_threads"]
     assert 1 <= threads <= (os.cpu_count() or 1)
     assert f"torch threads: {threads};" in done.output
@@ -52,7 +53,7 @@ def test_different_answers_fail_the_command(monkeypatch, equal, code, word):
         ModeFigures("cross_group", 4, 0, 1, 1.0, 2.0, 2.0),
         ModeFigures("per_group", 4, 0, 2, 0.5, 4.0, 4.0),
     )
-    workload = BatchingWorkload(2, 32, "builtin", "cpu", 7)
+    workload = BatchingWorkload(2, "refill", 32, "builtin", "cpu", 7)
     comparison = BatchingComparison(workload, modes, equal, torch_threads=1)
     monkeypatch.setattr(batching, "compare_batching", lambda _: comparison)
     done = bench()
@@ -62,7 +63,7 @@ def test_different_answers_fail_the_command(monkeypatch, equal, code, word):
 
 def test_groups_of_every_size_are_drawn_equally_often_and_the_same_for_a_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(batching, "encode_photo", lambda photo: repr(photo).encode())
-    workload = BatchingWorkload(500, 32, "builtin", "cpu", 7)
+    workload = BatchingWorkload(500, "refill", 32, "builtin", "cpu", 7)
     refs = batching._photos(tmp_path / "one", workload)
     sizes = Counter(len(group) for group in {ref.group_index: ref.group.images for ref in refs}.values())
     assert sorted(sizes) == [1, 2, 3, 4, 5]
@@ -74,7 +75,7 @@ def test_groups_of_every_size_are_drawn_equally_often_and_the_same_for_a_seed(tm
 def test_the_photos_are_small_and_of_several_shapes(tmp_path):
     from PIL import Image
 
-    refs = batching._photos(tmp_path, BatchingWorkload(10, 32, "builtin", "cpu", 7))
+    refs = batching._photos(tmp_path, BatchingWorkload(10, "refill", 32, "builtin", "cpu", 7))
     sizes = set()
     for ref in refs:
         with Image.open(ref.image.path) as photo:

@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -45,9 +45,10 @@ _MAX_NEW_TOKENS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class BatchingWorkload:
-    """What is run: how many groups of 1 to 5 rendered photos, rows per batch, checkpoint, device, seed."""
+    """What is run: groups of 1 to 5 rendered photos, by which engine, in how many rows, and where."""
 
     groups: int
+    engine: Literal["refill", "transformers"]
     batch_size: int
     checkpoint: str
     device: str
@@ -120,6 +121,7 @@ def compare_batching(workload: BatchingWorkload, *, rounds: int = 2) -> Batching
 
 def _settings(workload: BatchingWorkload) -> Settings:
     engine = {
+        "engine": workload.engine,
         "checkpoint": workload.checkpoint,
         "devices": [workload.device],
         "batch_size": workload.batch_size,
@@ -148,10 +150,11 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
         )
     console = Console()
     console.print(table)
+    workload = comparison.workload
     equal = "equal" if comparison.answers_equal else "DIFFERENT"
     photos = comparison.modes[0].photos
     console.print(
-        f"{photos} photos on {comparison.workload.device}, batches of {comparison.workload.batch_size}, "
+        f"{photos} photos on {workload.device}, engine {workload.engine}, batches of {workload.batch_size}, "
         f"torch threads: {comparison.torch_threads}; per CPU second, across groups is "
         f"{comparison.speedup:.2f} times per group; answers are {equal}",
         soft_wrap=True,

@@ -25,7 +25,7 @@ class NextToken:
         self._options: list[GenerationOptions] = []
         self._random: list[Random] = []
         self._seen = torch.zeros((rows, vocabulary), dtype=torch.bool, device=device)
-        self._plain = True
+        self._penalties = torch.ones((rows, 1), device=device)
 
     def append(self, request: Request, options: GenerationOptions, prompt: torch.Tensor) -> None:
         """A row behind the last one. `prompt` [tokens] counts as said already."""
@@ -34,16 +34,16 @@ class NextToken:
         self._random.append(Random(f"{options.seed}/{request.id}"))
         self._seen[row] = False
         self._seen[row, prompt] = True
-        self._look()
+        self._penalties[row] = options.repetition_penalty
 
     def remove(self, row: int) -> None:
         """Put the last row in the place of this one."""
         last = len(self._options) - 1
         self._seen[row] = self._seen[last]
+        self._penalties[row] = self._penalties[last]
         self._options[row], self._random[row] = self._options[last], self._random[last]
         self._options.pop()
         self._random.pop()
-        self._look()
 
     def choose(self, logits: torch.Tensor, rows: range) -> torch.Tensor:
         """The next tokens [rows] for `logits` [rows, vocabulary], and remember that they were said."""
@@ -51,9 +51,9 @@ class NextToken:
         scores = logits.float()
         options = [self._options[row] for row in rows]
         seen = self._seen[rows.start : rows.stop]
-        if not self._plain:
-            penalty = scores.new_tensor([each.repetition_penalty for each in options])[:, None]
-            penalised = self._torch.where(scores < 0, scores * penalty, scores / penalty)
+        if any(each.repetition_penalty != 1.0 for each in options):
+            penalties = self._penalties[rows.start : rows.stop]
+            penalised = self._torch.where(scores < 0, scores * penalties, scores / penalties)
             scores = self._torch.where(seen, penalised, scores)
         tokens = scores.argmax(dim=-1)
         drawn = [place for place, each in enumerate(options) if not each.greedy]
@@ -75,6 +75,3 @@ class NextToken:
         target = scores.new_tensor(points)[:, None] * nucleus[:, -1:]
         place = self._torch.searchsorted(nucleus, target, right=True).clamp_(max=scores.shape[1] - 1)
         return tokens.gather(1, place)[:, 0]
-
-    def _look(self) -> None:
-        self._plain = all(each.repetition_penalty == 1.0 for each in self._options)
