@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -180,24 +180,22 @@ def bench() -> None:
 @click.option("--checkpoint", default="builtin", show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
 @click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--photos",
+    type=click.Choice(["small", "phone"]),
+    default="small",
+    show_default=True,
+    help="`small` is about what the built-in model sees, `phone` about a megapixel.",
+)
 @click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
 @clear_errors
-def bench_batching(
-    groups: int,
-    engine: Literal["refill", "transformers"],
-    batch_size: int,
-    checkpoint: str,
-    device: str,
-    seed: int,
-    json_file: Path | None,
-) -> None:
+def bench_batching(json_file: Path | None, **workload: Any) -> None:
     """Photos per CPU second: batches across groups against batches per group.
 
     Exits with 1 when the answers of any two runs differ.
     """
     from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
 
-    workload = BatchingWorkload(groups, engine, batch_size, checkpoint, device, seed)
-    comparison = compare_batching(workload)
+    comparison = compare_batching(BatchingWorkload(**workload))
     print_comparison(comparison, json_file)
     sys.exit(0 if comparison.answers_equal else 1)

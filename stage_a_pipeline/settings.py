@@ -102,7 +102,7 @@ class EngineSettings(_Section):
     devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:(0|[1-9]\d*))$")], ...] = Field(
         ("cpu",), strict=False, min_length=1, description="One worker per entry: `cpu`, `cuda:0`, ..."
     )
-    batch_size: int = Field(32, ge=1, description="Photos per device and batch.")
+    batch_size: int = Field(32, ge=1, description="Photos under way at once on a device.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights in memory; auto is float32 on a CPU, bfloat16 on CUDA."
     )

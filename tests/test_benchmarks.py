@@ -72,14 +72,15 @@ def test_groups_of_every_size_are_drawn_equally_often_and_the_same_for_a_seed(tm
     assert [ref.image.path.read_bytes() for ref in refs] == [ref.image.path.read_bytes() for ref in again]
 
 
-def test_the_photos_are_small_and_of_several_shapes(tmp_path):
+@pytest.mark.parametrize(("scale", "smallest", "largest"), [("small", 180, 320), ("phone", 720, 1280)])
+def test_photos_are_of_the_scale_asked_for_and_of_several_shapes(tmp_path, scale, smallest, largest):
     from PIL import Image
 
-    refs = batching._photos(tmp_path, BatchingWorkload(10, "refill", 32, "builtin", "cpu", 7))
+    refs = batching._photos(tmp_path, BatchingWorkload(6, "refill", 32, "builtin", "cpu", 7, scale))
     sizes = set()
     for ref in refs:
         with Image.open(ref.image.path) as photo:
             assert photo.format == "JPEG"
             sizes.add(photo.size)
     assert len(sizes) >= 3
-    assert all(max(size) <= 320 for size in sizes)
+    assert all(smallest <= side <= largest for size in sizes for side in size)

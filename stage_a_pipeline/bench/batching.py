@@ -1,10 +1,9 @@
 """Batches across groups against batches per group: the same photos, model and process.
 
-The photos are rendered scenes of about the size that the built-in model sees, in groups of 1 to 5, each
-size equally likely. Measured is the scheduler's whole run over them, with nothing remembered: reading,
-decoding, batching, generating and writing the journal; not rendering, loading the model and the first
-batch. CPU seconds are those of the process with all its threads. On a CUDA device they leave out what the
-device does: compare wall seconds there.
+The photos are rendered scenes in groups of 1 to 5, each size equally likely. Measured is the scheduler's
+whole run over them, with nothing remembered: reading, decoding, batching, generating and writing the
+journal; not rendering, loading the model and the first batch. CPU seconds are those of the process with
+all its threads. On a CUDA device they leave out what the device does: compare wall seconds there.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -37,8 +37,12 @@ from stage_a_pipeline.storage import atomic_write
 
 MISSION: Final = "挡风板安装检查"
 LARGEST_GROUP: Final = 5
-PHOTO_SIZES: Final = ((320, 240), (240, 320), (320, 180), (180, 320), (256, 256))
-"""About what the built-in model sees: decoding phone-sized photos would hide what batching does."""
+PhotoScale = Literal["small", "phone"]
+PHOTO_SIZES: Final[Mapping[PhotoScale, tuple[tuple[int, int], ...]]] = {
+    "small": ((320, 240), (240, 320), (320, 180), (180, 320), (256, 256)),
+    "phone": ((1280, 960), (960, 1280), (1280, 720), (720, 1280), (1024, 1024)),
+}
+"""`small` is about what the built-in model sees: decoding `phone` photos takes longer than asking it."""
 _JPEG_QUALITY: Final = 85
 _MAX_NEW_TOKENS: Final = 256
 
@@ -53,6 +57,7 @@ class BatchingWorkload:
     checkpoint: str
     device: str
     seed: int
+    photos: PhotoScale = "small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,8 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
     equal = "equal" if comparison.answers_equal else "DIFFERENT"
     photos = comparison.modes[0].photos
     console.print(
-        f"{photos} photos on {workload.device}, engine {workload.engine}, batches of {workload.batch_size}, "
+        f"{photos} {workload.photos} photos on {workload.device}, engine {workload.engine}, "
+        f"batches of {workload.batch_size}, "
         f"torch threads: {comparison.torch_threads}; per CPU second, across groups is "
         f"{comparison.speedup:.2f} times per group; answers are {equal}",
         soft_wrap=True,
@@ -168,17 +174,20 @@ def print_comparison(comparison: BatchingComparison, json_file: Path | None) -> 
 def _photos(root: Path, workload: BatchingWorkload) -> list[ImageRef]:
     """The workload's photos, written below `root`: the same seed, the same groups and bytes."""
     rng = Random(workload.seed)
-    groups = [_write_group(root / f"group_{number:04d}", rng) for number in range(workload.groups)]
+    groups = [
+        _write_group(root / f"group_{number:04d}", rng, PHOTO_SIZES[workload.photos])
+        for number in range(workload.groups)
+    ]
     return deal_out(enumerate(groups), shards=1, mode="per_group")[0]
 
 
-def _write_group(folder: Path, rng: Random) -> Group:
+def _write_group(folder: Path, rng: Random, sizes: Sequence[tuple[int, int]]) -> Group:
     folder.mkdir(parents=True)
     mission = load_missions()[MISSION]
     images = []
     for number in range(1, rng.randint(1, LARGEST_GROUP) + 1):
         image = Image(folder / f"{number}.jpg", f"{number}.jpg")
-        photo = Photo(compose_scene(rng, mission), rng.choice(PHOTO_SIZES), 1, _JPEG_QUALITY)
+        photo = Photo(compose_scene(rng, mission), rng.choice(sizes), 1, _JPEG_QUALITY)
         image.path.write_bytes(encode_photo(photo))
         images.append(image)
     return Group(MISSION, "pass", folder.name, folder, tuple(images))
