@@ -133,7 +133,7 @@ class Engine(Protocol):
         """
 
     def start_batch(self, rows: int) -> RunningBatch:
-        """An empty batch of at most `rows` requests at once."""
+        """An empty batch of at most `rows` requests at once; it holds nothing until it is stepped."""
 
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """What `generate` would hand to the model for these requests; EngineError on a mismatch."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 STOP_TOKENS: Final = ("<|endoftext|>", "<|im_end|>")
+_OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""In messages of torch that is out of memory without saying so by type: on a host, in CUDA, in cuBLAS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,17 @@ class Qwen3VL(ABC):
         self._dtype: torch.dtype = getattr(torch, settings.dtype_on(device))
         self._processor = load_processor(checkpoint)
         self._chat_texts: dict[Prompt, str] = {}
-        self._model = load_model(checkpoint, settings, self._device, self._dtype)
         tokenizer = self._processor.tokenizer
         known = tokenizer.get_vocab()
         self.stop_ids = [known[token] for token in STOP_TOKENS if token in known]
-        self.filler = int(tokenizer.pad_token_id)
-        """The token that stands where a row has none."""
         if not self.stop_ids or FILLER_TOKEN not in known:
             raise CheckpointError(
-                f"the tokenizer of {checkpoint.folder} lacks Qwen's {', '.join(STOP_TOKENS)}"
+                f"the tokenizer of {checkpoint.folder} lacks Qwen's {FILLER_TOKEN}, or both of "
+                f"{', '.join(STOP_TOKENS)}"
             )
+        self.filler = known[FILLER_TOKEN]
+        """The token that stands where a row has none."""
+        self._model = load_model(checkpoint, settings, self._device, self._dtype)
 
     def target_size(self, width: int, height: int, *, max_pixels: int) -> tuple[int, int]:
         """See Engine. The checkpoint's own pixel range applies within `max_pixels`."""
@@ -142,7 +145,7 @@ class Qwen3VL(ABC):
         except MemoryError as error:
             raise EngineOutOfMemoryError("the host has no memory left for this batch") from error
         except RuntimeError as error:
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            if any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise EngineOutOfMemoryError(str(error)) from error
             raise EngineError(f"{type(error).__name__}: {error}") from error
         except (ValueError, IndexError, TypeError) as error:

@@ -36,14 +36,18 @@ class SlotForward:
             device=self.device,
         )
 
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = None
+
     def positions(self, tokens: torch.Tensor, image_token: int, grid: torch.Tensor) -> torch.Tensor:
         """Rotary positions [3, tokens] of one whole prompt [tokens] with one photo; all on the host.
 
         `grid` is the photo's [1, 3]: frames, and patches down and across.
         """
-        types = (tokens == image_token).int()
+        mm_token_type_ids = (tokens == image_token).int()
         positions: torch.Tensor = self._model.model.get_rope_index(
-            tokens[None], types[None], image_grid_thw=grid
+            tokens[None], mm_token_type_ids[None], image_grid_thw=grid
         )[0]
         return positions[:, 0]
 
@@ -71,7 +75,7 @@ class SlotForward:
             attention_mask=(cells <= cells[start:, None])[None, None],
             past_key_values=cache,
             use_cache=True,
-            **(photos or {}),
+            **{name: values.to(self.device) for name, values in (photos or {}).items()},
         ).last_hidden_state
         return hidden
 

@@ -7,7 +7,7 @@ written into the slots behind the last row while the others stand still.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -17,12 +17,23 @@ _CELLS: Final = 64
 """Slots grow by multiples of this, so that they grow seldom."""
 
 
+@dataclass(slots=True)
+class _Plan:
+    """Where the next forward writes and reads in every layer; shared by the layers, so that they do not
+    point back to the cache and keep it alive."""
+
+    cells: int
+    write: tuple[slice | torch.Tensor, ...] = ()
+    read: tuple[slice, ...] = ()
+    one_token_each: bool = False
+
+
 class SlotLayer(CacheLayerMixin):
     """One layer's `states`, [keys and values, slots, heads, cells, head size]."""
 
-    def __init__(self, slots: SlotCache, states: torch.Tensor) -> None:
+    def __init__(self, plan: _Plan, states: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._slots = slots
+        self._plan = plan
         self.states = states
         self.is_initialized = True
 
@@ -31,19 +42,27 @@ class SlotLayer(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the new states [rows, heads, tokens, size] where they belong; all that may be looked at."""
         keys, values = self.states
-        write, read = self._slots.write, self._slots.read
-        if self._slots.one_token_each:
+        plan = self._plan
+        if plan.one_token_each:
             key_states, value_states = key_states[:, :, 0], value_states[:, :, 0]
-        keys[write], values[write] = key_states, value_states
-        return keys[read], values[read]
+        keys[plan.write], values[plan.write] = key_states, value_states
+        return keys[plan.read], values[plan.read]
 
-    def grow(self, cells: int) -> None:
-        """Add empty cells to every slot, up to that many."""
+    def grow(self) -> None:
+        """Add empty cells to every slot, up to the plan's number."""
         *outer, filled, size = self.states.shape
-        # Zeros, not leftovers: a masked cell still enters a product, with weight zero.
-        grown = self.states.new_zeros((*outer, cells, size))
+        grown = self.states.new_zeros((*outer, self._plan.cells, size))
         grown[..., :filled, :] = self.states
         self.states = grown
+
+    def copy(self, source: SlotLayer, from_slot: int, to_slots: slice, cells: int) -> None:
+        """The first cells of a slot of `source`, and nothing behind them.
+
+        A masked cell still enters a product, with weight zero: what an earlier row left there must not
+        be infinite.
+        """
+        self.states[:, to_slots, :, :cells] = source.states[:, from_slot, :, :cells].unsqueeze(1)
+        self.states[:, to_slots, :, cells:] = 0
 
     # The slots exist from the start, and every forward brings a mask of its own.
 
@@ -60,11 +79,11 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         """See CacheLayerMixin."""
-        return self._slots.cells
+        return self._plan.cells
 
 
 class SlotCache(Cache):
-    """The slots of all layers, and where the next forward writes and reads.
+    """The slots of all layers.
 
     Every forward through the model follows a call of `for_prompts` or `for_one_token_each`.
     """
@@ -72,22 +91,19 @@ class SlotCache(Cache):
     def __init__(
         self, *, layers: int, rows: int, heads: int, head_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.cells = _CELLS
-        self.write: tuple[slice | torch.Tensor, ...] = ()
-        self.read: tuple[slice, ...] = ()
-        self.one_token_each = False
-        shape = (2, rows, heads, self.cells, head_size)
-        self.slot_layers: Sequence[SlotLayer] = [
-            SlotLayer(self, torch.zeros(shape, dtype=dtype, device=device)) for _ in range(layers)
+        self._plan = _Plan(cells=_CELLS)
+        shape = (2, rows, heads, _CELLS, head_size)
+        self._slot_layers = [
+            SlotLayer(self._plan, torch.zeros(shape, dtype=dtype, device=device)) for _ in range(layers)
         ]
-        super().__init__(layers=list(self.slot_layers))
+        super().__init__(layers=list(self._slot_layers))
 
     def for_prompts(self, slots: slice, *, start: int, end: int) -> None:
         """The next forward brings tokens for the cells from `start` to `end` of those slots."""
         self._reserve(end)
-        self.write = (slots, slice(None), slice(start, end))
-        self.read = (slots, slice(None), slice(end))
-        self.one_token_each = False
+        self._plan.write = (slots, slice(None), slice(start, end))
+        self._plan.read = (slots, slice(None), slice(end))
+        self._plan.one_token_each = False
 
     def for_one_token_each(self, lengths: torch.Tensor, *, longest: int) -> None:
         """The next forward brings one token for each of the first slots, behind its length.
@@ -95,18 +111,19 @@ class SlotCache(Cache):
         `lengths` is [rows], and `longest` the largest of them.
         """
         self._reserve(longest + 1)
-        self.write = (torch.arange(len(lengths), device=lengths.device), slice(None), lengths)
-        self.read = (slice(len(lengths)), slice(None), slice(longest + 1))
-        self.one_token_each = True
+        self._plan.write = (torch.arange(len(lengths), device=lengths.device), slice(None), lengths)
+        self._plan.read = (slice(len(lengths)), slice(None), slice(longest + 1))
+        self._plan.one_token_each = True
 
     def copy(self, source: SlotCache, from_slot: int, to_slots: slice, *, cells: int) -> None:
-        """The first cells of a slot of `source` (which may be this cache) into slots of this one."""
+        """The first cells of a slot of `source` (which may be this cache) into slots of this one, which
+        are empty behind them."""
         self._reserve(cells)
-        for layer, other in zip(self.slot_layers, source.slot_layers, strict=True):
-            layer.states[:, to_slots, :, :cells] = other.states[:, from_slot, :, :cells].unsqueeze(1)
+        for layer, other in zip(self._slot_layers, source._slot_layers, strict=True):
+            layer.copy(other, from_slot, to_slots, cells)
 
     def _reserve(self, cells: int) -> None:
-        if cells > self.cells:
-            self.cells = -(-cells // _CELLS) * _CELLS
-            for layer in self.slot_layers:
-                layer.grow(self.cells)
+        if cells > self._plan.cells:
+            self._plan.cells = -(-cells // _CELLS) * _CELLS
+            for layer in self._slot_layers:
+                layer.grow()

@@ -43,12 +43,22 @@ def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[
     try:
         completions = generate(requests)
         check_answers(requests, completions)
+        return list(completions)
     except EngineContractError:
         raise
     # Whatever a model raises for one photo must not take the others with it.
     except Exception as error:  # noqa: BLE001
-        return generate_after_failure(error, requests, generate)
-    return list(completions)
+        failure = without_frames(error)
+    return generate_after_failure(failure, requests, generate)
+
+
+def without_frames(error: Exception) -> Exception:
+    """The error without the frames it came through: their tensors would fill the device meanwhile."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _failure(error: Exception) -> EngineFailure:

@@ -8,10 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from stage_a_pipeline.engines.base import Completion, Engine, GenerationOptions, Request
+from stage_a_pipeline.engines.base import (
+    BatchUsage,
+    Completion,
+    Engine,
+    GenerationOptions,
+    Request,
+    RunningBatch,
+)
 from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
-from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
+from stage_a_pipeline.inference.bisection import (
+    EngineFailure,
+    generate_after_failure,
+    generate_bisecting,
+    without_frames,
+)
 from stage_a_pipeline.inference.metrics import ShardMetrics
 
 
@@ -56,7 +68,7 @@ class InFlight:
         self._clock = clock
         self._asked: dict[str, _Asked] = {}
         self._retries: deque[tuple[Request, GenerationOptions]] = deque()
-        self._batch = engine.start_batch(rows)
+        self._batch: RunningBatch = engine.start_batch(rows)
         self._trace_inputs = listeners.inputs is not None
 
     def __len__(self) -> int:
@@ -87,8 +99,11 @@ class InFlight:
         return [result for result in results if result is not None]
 
     def close(self) -> None:
-        """Count how the last batch was used."""
-        usage = self._batch.usage
+        """Count how the last batch was used, and free what it holds on the device. Nothing follows."""
+        self._count(self._batch.usage)
+        del self._batch
+
+    def _count(self, usage: BatchUsage) -> None:
         self._metrics.steps += usage.steps
         self._metrics.places += usage.places
         self._metrics.filled_places += usage.filled
@@ -105,7 +120,8 @@ class InFlight:
             raise
         # Whatever a model raises must not end the run; the guilty request is found below.
         except Exception as error:  # noqa: BLE001
-            return self._answers_after(error)
+            failure = without_frames(error)
+        return self._answers_after(failure)
 
     def _result(self, request_id: str, answer: Completion | EngineFailure) -> Result | None:
         """None where the request was asked once more."""
@@ -133,9 +149,9 @@ class InFlight:
         open_requests: dict[GenerationOptions, list[Request]] = {}
         for request, options in self._batch.open:
             open_requests.setdefault(options, []).append(request)
-        self.close()
-        # Frees what the batch holds on the device, before the same requests are asked again.
-        del self._batch
+        self._count(self._batch.usage)
+        # Nothing of the failed batch is on the device while its requests are asked again.
+        self._batch = self._engine.start_batch(self._rows)
         room = _Room()
         results: list[tuple[str, Completion | EngineFailure]] = []
         for options, requests in open_requests.items():

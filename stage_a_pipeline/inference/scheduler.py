@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -102,23 +103,27 @@ class ShardScheduler:
             yield outcome
 
     def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
-        for item in self._photos_ahead(refs):
-            if isinstance(item, Rejection):
-                self._warn(f"photo rejected ({item.reason}): {item.detail}")
-                yield item
-                continue
-            key = self._key(item)
-            if key in self._twins:
-                self._twins[key].append(item.ref)
-            elif key in self._rejected:
-                yield replace(self._rejected[key], ref=item.ref)
-            elif (answer := self._journal.find(*key)) is not None:
-                yield _summary(item.ref, item.content_sha256, answer, reused=True)
-            else:
-                self._twins[key] = []
-                yield from self._ask(item)
-        yield from self._finish_open()
-        self._in_flight.close()
+        with closing(self._in_flight):
+            for item in self._photos_ahead(refs):
+                if isinstance(item, Rejection):
+                    self._warn(f"photo rejected ({item.reason}): {item.detail}")
+                    yield item
+                else:
+                    yield from self._outcomes_from(item)
+            yield from self._finish_open()
+
+    def _outcomes_from(self, photo: _Photo) -> Iterator[Outcome]:
+        """The photo's outcome where it is known already, or what comes of asking."""
+        key = self._key(photo)
+        if key in self._twins:
+            self._twins[key].append(photo.ref)
+        elif key in self._rejected:
+            yield replace(self._rejected[key], ref=photo.ref)
+        elif (answer := self._journal.find(*key)) is not None:
+            yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
+        else:
+            self._twins[key] = []
+            yield from self._ask(photo)
 
     def _photos_ahead(self, refs: Sequence[ImageRef]) -> Iterator[_Photo | Rejection]:
         photos = map_ahead(

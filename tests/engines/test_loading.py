@@ -91,3 +91,12 @@ def test_a_cuda_device_that_is_not_there_is_named():
         pytest.skip("this machine has CUDA devices")
     with pytest.raises(CheckpointError, match="device cuda:7 is not there: 0 CUDA devices"):
         TransformersEngine(resolve_checkpoint("builtin"), EngineSettings(), "cuda:7")
+
+
+def test_a_tokenizer_without_the_filler_is_named(tmp_path):
+    folder = copied_checkpoint(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        path = folder / name
+        path.write_text(path.read_text("utf-8").replace("<|im_start|>", "<|start|>"), "utf-8")
+    with pytest.raises(CheckpointError, match=r"lacks Qwen's <\|im_start\|>"):
+        RefillEngine(resolve_checkpoint(str(folder)), EngineSettings(), "cpu")

@@ -1,5 +1,7 @@
 """Both engines that run the checkpoint in this process, on a CPU."""
 
+import weakref
+
 import pytest
 from PIL import Image as Pillow
 
@@ -7,7 +9,7 @@ from stage_a_pipeline.engines.base import GenerationOptions, Request
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.refill import RefillEngine
 from stage_a_pipeline.engines.transformers import TransformersEngine
-from stage_a_pipeline.errors import EngineError
+from stage_a_pipeline.errors import EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.images import rgb_sha256
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
@@ -89,3 +91,29 @@ def test_cuda_answers_like_the_cpu_in_float32(requests, singles, engine_class):
         pytest.skip("no CUDA device")
     engine = engine_class(resolve_checkpoint("builtin"), EngineSettings(dtype="float32"), "cuda:0")
     assert [c.text for c in engine.generate(requests, OPTIONS)] == [c.text for c in singles]
+
+
+@pytest.mark.parametrize("engine_class", ENGINES.values(), ids=ENGINES)
+def test_closing_frees_the_weights(requests, engine_class):
+    engine = engine_class(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
+    engine.generate(requests[:2], OPTIONS)
+    weights = weakref.ref(engine._model.lm_head.weight)
+    engine.close()
+    assert weights() is None
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_lack_of_memory_is_known_by_torch_s_words(engine, message):
+    with pytest.raises(EngineOutOfMemoryError), engine.translated_errors():
+        raise RuntimeError(message)
+    with pytest.raises(EngineError) as caught, engine.translated_errors():
+        raise RuntimeError("device-side assert triggered")
+    assert not isinstance(caught.value, EngineOutOfMemoryError)

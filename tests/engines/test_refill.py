@@ -1,6 +1,8 @@
 """Rows that come and go: every row gets the static engine's tokens, whoever its neighbours are."""
 
+import json
 import math
+import shutil
 from dataclasses import replace
 from random import Random
 
@@ -10,6 +12,7 @@ from PIL import Image as Pillow
 from stage_a_pipeline.engines.base import GenerationOptions, Request
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.refill import RefillEngine
+from stage_a_pipeline.engines.transformers import TransformersEngine
 from stage_a_pipeline.errors import EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
@@ -106,7 +109,7 @@ def test_the_beginning_of_a_prompt_is_computed_once(engine, requests, monkeypatc
         return prefill(cache, slots, tokens, positions, start=start, photos=photos)
 
     monkeypatch.setattr(engine.forward, "prefill", counted)
-    monkeypatch.setattr(engine, "_texts", {})
+    engine._newcomers.forget_texts()
     same = [replace(request, prompt=requests[0].prompt) for request in requests[:8]]
     engine.generate(same, OPTIONS)
     engine.generate(same, OPTIONS)
@@ -147,6 +150,77 @@ def test_a_prompt_with_another_place_for_a_photo_is_an_error(engine, requests, u
         engine.generate([request], OPTIONS)
 
 
+def test_a_lack_of_memory_for_the_slots_is_its_own_error_too(engine, requests, monkeypatch):
+    import torch
+
+    def full(_rows):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine.forward, "empty_cache", full)
+    batch = engine.start_batch(4)
+    batch.add(requests[0], OPTIONS)
+    with pytest.raises(EngineOutOfMemoryError):
+        batch.step()
+
+
+def test_nobody_is_open_twice_when_the_device_fails_between_two_newcomers(engine, requests, monkeypatch):
+    from stage_a_pipeline.engines.next_token import NextToken
+
+    entered = []
+    enter = NextToken.enter
+
+    def failing(self, row, options, prompt):
+        entered.append(row)
+        if len(entered) == 4:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        enter(self, row, options, prompt)
+
+    monkeypatch.setattr(NextToken, "enter", failing)
+    batch = engine.start_batch(8)
+    for request in requests[:5]:
+        batch.add(request, OPTIONS)
+    with pytest.raises(EngineError, match="illegal memory access"):
+        batch.step()
+    assert sorted(request.id for request, _ in batch.open) == [f"r{place}" for place in range(5)]
+
+
+def test_nothing_is_held_once_everybody_has_left(engine, requests):
+    batch = engine.start_batch(4)
+    batch.add(requests[0], OPTIONS)
+    batch.step()
+    assert batch._device_rows is None
+    batch.add(requests[1], OPTIONS)
+    assert [completion.id for completion in batch.step()] == ["r1"]
+
+
+def test_infinite_states_of_one_photo_harm_nobody_who_takes_its_slot(engine, requests, monkeypatch):
+    import torch
+
+    prepare = engine._newcomers.prepare
+
+    def spoiled(request, options):
+        newcomer = prepare(request, options)
+        return (
+            replace(newcomer, pixel_values=newcomer.pixel_values * torch.inf)
+            if request.id == "bad"
+            else newcomer
+        )
+
+    options = replace(OPTIONS, max_new_tokens=12)
+    alone = {request.id: engine.generate([request], options)[0] for request in requests[1:6]}
+    monkeypatch.setattr(engine._newcomers, "prepare", spoiled)
+    bad = replace(requests[0], id="bad")
+    long = replace(options, max_new_tokens=200, repetition_penalty=1.5)
+    done, _ = run(
+        engine,
+        [requests[0], bad, *requests[1:6]],
+        rows=2,
+        options=[long, replace(options, max_new_tokens=3), *[options] * 5],
+    )
+    assert done["bad"].text == "!!!", "the photo's own answer is spoiled, or this test shows nothing"
+    assert {name: done[name] for name in alone} == alone
+
+
 def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests):
     batch = engine.start_batch(16)
     assert batch.room == 16
@@ -161,7 +235,49 @@ def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests):
 def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
     for request in requests:
         expected = static_engine._inputs([request])
-        newcomer = engine.newcomer(request, OPTIONS)
+        newcomer = engine.prepare(request, OPTIONS)
         assert newcomer.tokens.tolist() == expected["input_ids"][0].tolist()
         assert (newcomer.pixel_values == expected["pixel_values"]).all()
         assert newcomer.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
+
+
+@pytest.fixture(scope="module", params=[(8, 2, False), (6, 3, True)], ids=["untied", "tied"])
+def grouped_heads(request, tmp_path_factory):
+    """A random checkpoint of the shape of larger ones: fewer key heads than heads, two deepstack layers,
+    more logits than tokens, and a generation_config that samples."""
+    import torch
+    from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+
+    heads, key_heads, tied = request.param
+    builtin = resolve_checkpoint("builtin").folder
+    folder = tmp_path_factory.mktemp("grouped")
+    shutil.copytree(builtin, folder, dirs_exist_ok=True)
+    config = AutoConfig.from_pretrained(builtin)
+    config.tie_word_embeddings = tied
+    for name, value in {
+        "hidden_size": 192,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "vocab_size": 1500,
+        # A wider spread than usual, so that answers depend on the photo.
+        "initializer_range": 0.08,
+        "tie_word_embeddings": tied,
+    }.items():
+        setattr(config.text_config, name, value)
+    config.vision_config.out_hidden_size = 192
+    config.vision_config.deepstack_visual_indexes = [0, 2]
+    config.vision_config.initializer_range = 0.08
+    torch.manual_seed(0)
+    Qwen3VLForConditionalGeneration(config).float().save_pretrained(folder)
+    sampling = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
+    (folder / "generation_config.json").write_text(json.dumps(sampling))
+    return resolve_checkpoint(str(folder))
+
+
+def test_a_checkpoint_of_another_shape_answers_as_generate_does(grouped_heads, requests):
+    options = [replace(OPTIONS, max_new_tokens=4 + 9 * (place % 4)) for place in range(len(requests))]
+    static = TransformersEngine(grouped_heads, EngineSettings(), "cpu")
+    expected = [static.generate([request], its)[0] for request, its in zip(requests, options, strict=True)]
+    assert len({completion.text for completion in expected}) > len(requests) / 2
+    done, _ = run(RefillEngine(grouped_heads, EngineSettings(), "cpu"), requests, rows=5, options=options)
+    assert [done[request.id] for request in requests] == expected

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 from PIL import Image as Pillow
 
@@ -109,3 +112,28 @@ def test_an_interrupt_is_not_swallowed():
 
     with pytest.raises(KeyboardInterrupt):
         run(requests(2), generate)
+
+
+def test_a_failed_call_is_let_go_before_its_requests_are_asked_again():
+    class Tensors:
+        pass
+
+    held = []
+
+    def generate(batch):
+        assert all(tensors() is None for tensors in held)
+        activations = Tensors()
+        held.append(weakref.ref(activations))
+        if len(batch) > 1:
+            try:
+                raise RuntimeError("CUDA out of memory")
+            except RuntimeError as error:
+                raise EngineOutOfMemoryError("full") from error
+        return complete(batch)
+
+    gc.disable()
+    try:
+        assert run(requests(8), generate) == complete(requests(8))
+    finally:
+        gc.enable()
+    assert len(held) == 15

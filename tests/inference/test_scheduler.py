@@ -3,6 +3,7 @@
 import gc
 import shutil
 import threading
+import weakref
 
 import pytest
 from PIL import Image as Pillow
@@ -249,13 +250,36 @@ def test_at_most_two_batches_of_decoded_photos_exist(tmp_path, refs, monkeypatch
         image = decode(*args, **kwargs)
         with lock:
             alive.add(id(image))
-            gc_alive = [o for o in gc.get_objects() if isinstance(o, Pillow.Image) and id(o) in alive]
+            gc_alive = [o for o in gc.get_objects() if issubclass(type(o), Pillow.Image) and id(o) in alive]
             most = max(most, len(gc_alive))
         return image
 
     monkeypatch.setattr(scheduler, "decode_photo", counted)
     run(tmp_path, many, FakeEngine(), batch_size=4)
     assert 4 <= most <= 2 * 4 + 1
+
+
+def test_a_failed_batch_is_let_go_before_its_photos_are_asked_again(tmp_path, refs):
+    batches = []
+
+    class Watched(FakeEngine):
+        def start_batch(self, rows):
+            batch = super().start_batch(rows)
+            batches.append(weakref.ref(batch))
+            return batch
+
+        def generate(self, requests, options):
+            if len(batches) > 1:
+                assert batches[0]() is None
+            return super().generate(requests, options)
+
+    gc.disable()
+    try:
+        outcomes, _ = run(tmp_path, refs, Watched(FakeBehaviour(max_batch=3)), batch_size=8)
+    finally:
+        gc.enable()
+    assert reasons(outcomes) == {}
+    assert len(batches) > 1
 
 
 def test_the_first_batch_is_traced_when_asked(tmp_path, refs, fake):
