@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from stage_a_pipeline.engines.base import Completion, Request, check_answers
-from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
+from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError, OutputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,9 @@ class EngineFailure:
     reason: str
     detail: str
 
+
+NOT_THE_ENGINE: Final = (EngineContractError, OutputError)
+"""What is raised beside an engine's call and is no fault of the photos: asking again would not mend it."""
 
 Generate = Callable[[Sequence[Request]], list[Completion]]
 
@@ -44,7 +48,7 @@ def generate_bisecting(requests: Sequence[Request], generate: Generate) -> list[
         completions = generate(requests)
         check_answers(requests, completions)
         return list(completions)
-    except EngineContractError:
+    except NOT_THE_ENGINE:
         raise
     # Whatever a model raises for one photo must not take the others with it.
     except Exception as error:  # noqa: BLE001

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from stage_a_pipeline.engines.base import (
@@ -19,6 +19,7 @@ from stage_a_pipeline.engines.base import (
 from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
 from stage_a_pipeline.inference.bisection import (
+    NOT_THE_ENGINE,
     EngineFailure,
     generate_after_failure,
     generate_bisecting,
@@ -69,15 +70,17 @@ class InFlight:
         self._asked: dict[str, _Asked] = {}
         self._retries: deque[tuple[Request, GenerationOptions]] = deque()
         self._batch: RunningBatch = engine.start_batch(rows)
+        self._memory = _Memory()
         self._trace_inputs = listeners.inputs is not None
+        self._traced: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._asked)
 
     @property
     def room(self) -> int:
-        """How many more requests should be added before the next step."""
-        return max(0, self._batch.room - len(self._retries))
+        """How many more requests should be added before the next step. None while a retry waits."""
+        return self._batch.room
 
     def add(self, request: Request) -> None:
         """Put a request under way; its id differs from those of all others under way."""
@@ -115,12 +118,16 @@ class InFlight:
     def _answers(self) -> Sequence[tuple[str, Completion | EngineFailure]]:
         try:
             self._trace([request for request, _ in self._batch.open])
-            return [(completion.id, completion) for completion in self._batch.step()]
-        except EngineContractError:
+            answers = [(completion.id, completion) for completion in self._batch.step()]
+        except NOT_THE_ENGINE:
             raise
         # Whatever a model raises must not end the run; the guilty request is found below.
         except Exception as error:  # noqa: BLE001
             failure = without_frames(error)
+        else:
+            if not answers:
+                raise EngineContractError("the engine broke its contract: a step that answered nobody")
+            return answers
         return self._answers_after(failure)
 
     def _result(self, request_id: str, answer: Completion | EngineFailure) -> Result | None:
@@ -152,63 +159,67 @@ class InFlight:
         self._count(self._batch.usage)
         # Nothing of the failed batch is on the device while its requests are asked again.
         self._batch = self._engine.start_batch(self._rows)
-        room = _Room()
+        self._memory = _Memory()
+        ran_out = isinstance(error, EngineOutOfMemoryError)
         results: list[tuple[str, Completion | EngineFailure]] = []
         for options, requests in open_requests.items():
-            generate = partial(self._generate, options=options, room=room)
-            if len(open_requests) == 1:
-                room.note(error, len(requests), expected=options == self._generation)
-                answers = generate_after_failure(error, requests, generate)
-            else:
+            generate = partial(self._generate, options=options)
+            # Memory that ran out for one request beside others, or in a large batch, may do for it alone.
+            if len(open_requests) > 1 or (len(requests) == 1 and ran_out):
                 answers = generate_bisecting(requests, generate)
+            else:
+                answers = generate_after_failure(error, requests, generate)
             results += zip([request.id for request in requests], answers, strict=True)
-        self._lower_rows(room)
+        self._lower_rows(self._rows_with_room(open_requests, ran_out=ran_out), asked=len(results))
         self._batch = self._engine.start_batch(self._rows)
         return results
 
-    def _generate(
-        self, requests: Sequence[Request], *, options: GenerationOptions, room: _Room
-    ) -> list[Completion]:
+    def _generate(self, requests: Sequence[Request], *, options: GenerationOptions) -> list[Completion]:
         self._trace(requests)
-        expected = options == self._generation
         try:
             completions = self._engine.generate(requests, options)
-        except EngineOutOfMemoryError as error:
-            room.note(error, len(requests), expected=expected)
+        except EngineOutOfMemoryError:
+            self._memory.ran_out_for.add(options)
             raise
-        room.note(None, len(requests), expected=expected)
+        self._memory.largest = max(self._memory.largest, len(requests))
         return completions
 
     def _trace(self, requests: Sequence[Request]) -> None:
+        """Tell what the first requests hand to the model, each once."""
         if self._trace_inputs and self._listeners.inputs is not None:
-            self._listeners.inputs(self._engine.trace_inputs(requests))
+            untold = [request for request in requests if request.id not in self._traced]
+            self._listeners.inputs(self._engine.trace_inputs(untold))
+            self._traced.update(request.id for request in untold)
 
-    def _lower_rows(self, room: _Room) -> None:
-        """Down to what had room where more had not: one huge photo must not cost more than that."""
-        if room.ran_out and room.largest < self._rows:
+    def _rows_with_room(self, asked: Mapping[GenerationOptions, Sequence[Request]], *, ran_out: bool) -> int:
+        """The batch size from here on, after `asked` were under way together.
+
+        `ran_out` says that it was memory they failed for; `_memory` tells how they fared since.
+        """
+        first_tries, memory = len(asked.get(self._generation, ())), self._memory
+        only_first_tries = first_tries > 1 and len(asked) == 1
+        if self._generation in memory.ran_out_for or (ran_out and only_first_tries):
+            # What had room where more had not: one huge photo must not cost more than that.
+            return memory.largest if first_tries > 1 else max(1, self._rows // 2)
+        if ran_out and first_tries and not memory.ran_out_for:
+            # Together with longer retries, or alone in a large batch: their number says nothing.
+            return max(1, self._rows // 2)
+        # A retry asks for a longer answer than the requests to come.
+        return self._rows
+
+    def _lower_rows(self, rows: int, *, asked: int) -> None:
+        if rows < self._rows:
+            self._rows = rows
             if self._listeners.warning is not None:
                 self._listeners.warning(
-                    f"{self._rows} photos at once ran out of memory; the batch size is {room.largest} "
-                    "from here on (set engine.batch_size to keep it)"
+                    f"out of memory with {asked} photos under way; the batch size is {rows} from here on "
+                    "(set engine.batch_size to keep it)"
                 )
-            self._rows = room.largest
 
 
 @dataclass(slots=True)
-class _Room:
-    """What a recovery shows about the device's memory.
+class _Memory:
+    """What a recovery shows: options that memory ran out for, and the most requests that had room."""
 
-    Retries do not count: they ask for longer answers than the requests to come.
-    """
-
-    ran_out: bool = False
+    ran_out_for: set[GenerationOptions] = field(default_factory=set)
     largest: int = 1
-
-    def note(self, error: Exception | None, requests: int, *, expected: bool) -> None:
-        """One call of the engine: `error` is what it raised, if anything."""
-        if not expected:
-            return
-        if isinstance(error, EngineOutOfMemoryError):
-            self.ran_out = True
-        elif error is None:
-            self.largest = max(self.largest, requests)

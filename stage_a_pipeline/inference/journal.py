@@ -119,7 +119,7 @@ class Journal:
         self._index[_key(content_sha256, fingerprint)] = _Place(self._own_file, offset)
 
     def append_failure(
-        self, photo: str, content_sha256: str | None, fingerprint: Fingerprint, *, reason: str, attempts: int
+        self, photo: str, content_sha256: str, fingerprint: Fingerprint, *, reason: str, attempts: int
     ) -> None:
         """Write that a photo has no answer, and why."""
         self._write(

@@ -12,7 +12,8 @@ class ShardMetrics:
     which is the sum over the decoding threads.
 
     A step is what the engine does in one go: a whole static batch, or one token for every row of a
-    refilled one. It offers as many `places` as the batch size, some of them filled.
+    refilled one. It offers as many `places` as the batch size, some of them filled. What is asked
+    again in parts after a failure is not counted there.
     """
 
     photos: int = 0

@@ -31,7 +31,6 @@ from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_REPORT_SECONDS = 0.5
 _COMMIT_SECONDS = 0.5
 
 
@@ -86,21 +85,20 @@ class ShardScheduler:
         self._open_group: int | None = None
         self._concluded: list[tuple[_Photo, Outcome]] = []
         self._committed = clock()
+        self._total = self._reported = 0
         self._twins: dict[tuple[str, Fingerprint], list[ImageRef]] = {}
         self._rejected: dict[tuple[str, Fingerprint], Rejection] = {}
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
-        """Outcomes as they come: one per photo of `refs`, in no promised order."""
-        started, reported = self._clock(), 0.0
+        """Outcomes as they come: one per photo of `refs`, in no promised order. To be called once."""
+        self._total, started = len(refs), self._clock()
         for outcome in self._outcomes(refs):
             self.metrics.photos += 1
             self.metrics.rejected += isinstance(outcome, Rejection)
             self.metrics.reused += isinstance(outcome, Summary) and outcome.reused
             self.metrics.seconds = self._clock() - started
-            if self.metrics.photos == len(refs) or self.metrics.seconds - reported >= _REPORT_SECONDS:
-                reported = self.metrics.seconds
-                self._report_progress(len(refs))
             yield outcome
+        self._report_progress()
 
     def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         with closing(self._in_flight):
@@ -110,6 +108,7 @@ class ShardScheduler:
                     yield item
                 else:
                     yield from self._outcomes_from(item)
+                yield from self._commit_if_due()
             yield from self._finish_open()
 
     def _outcomes_from(self, photo: _Photo) -> Iterator[Outcome]:
@@ -170,6 +169,7 @@ class ShardScheduler:
     def _finish_open(self) -> Iterator[Outcome]:
         while self._in_flight:
             yield from self._advance()
+        self._open_group = None
         yield from self._commit()
 
     def _advance(self) -> Iterator[Outcome]:
@@ -177,21 +177,26 @@ class ShardScheduler:
             photo = self._open.pop(result.request_id)
             self._concluded.append((photo, self._conclude(photo, result)))
             self.metrics.inferred += 1
-        overdue = self._clock() - self._committed >= _COMMIT_SECONDS
-        if len(self._concluded) >= self._batching.batch_size or overdue:
+        yield from self._commit_if_due()
+
+    def _commit_if_due(self) -> Iterator[Outcome]:
+        full = len(self._concluded) >= self._batching.batch_size
+        if full or self._clock() - self._committed >= _COMMIT_SECONDS:
             yield from self._commit()
 
     def _commit(self) -> Iterator[Outcome]:
         """Concluded outcomes and those of the same photos elsewhere, now that the journal keeps them."""
-        self._journal.commit()
-        self._committed = self._clock()
         concluded, self._concluded = self._concluded, []
+        if concluded:
+            self._journal.commit()
+        self._committed = self._clock()
         for photo, outcome in concluded:
             yield outcome
             if isinstance(outcome, Rejection):
                 self._rejected[self._key(photo)] = outcome
             for twin in self._twins.pop(self._key(photo)):
                 yield _same_for(twin, outcome)
+        self._report_progress()
 
     def _conclude(self, photo: _Photo, result: Result) -> Outcome:
         """The outcome of an asked photo, written to the journal."""
@@ -218,11 +223,12 @@ class ShardScheduler:
     def _answer_fingerprint(self, ref: ImageRef) -> Fingerprint:
         return answer_fingerprint(self._recipes[ref.group.mission], ref, greedy=self._generation.greedy)
 
-    def _report_progress(self, total: int) -> None:
-        if self._listeners.progress is not None:
-            metrics = self.metrics
+    def _report_progress(self) -> None:
+        metrics = self.metrics
+        if self._listeners.progress is not None and metrics.photos != self._reported:
+            self._reported = metrics.photos
             self._listeners.progress(
-                Progress(metrics.photos, total, metrics.rejected, metrics.reused, metrics.seconds)
+                Progress(metrics.photos, self._total, metrics.rejected, metrics.reused, metrics.seconds)
             )
 
     def _warn(self, sentence: str) -> None:

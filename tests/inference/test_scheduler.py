@@ -152,7 +152,10 @@ def test_out_of_memory_lowers_the_batch_size_for_good(tmp_path, refs):
     outcomes, _ = run(tmp_path, refs, engine, batch_size=8, warning=warnings.append)
     assert reasons(outcomes) == {}
     assert engine.batch_sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2]
-    assert any("the batch size is 2 from here on" in warning for warning in warnings)
+    assert any(
+        "out of memory with 8 photos under way; the batch size is 2 from here on" in warning
+        for warning in warnings
+    )
 
 
 def test_one_photo_without_room_costs_the_others_no_more_than_half_a_batch(tmp_path, refs):
@@ -286,6 +289,46 @@ def test_the_first_batch_is_traced_when_asked(tmp_path, refs, fake):
     traced = []
     run(tmp_path, refs, fake(), inputs=traced.extend)
     assert [trace.id.split("/")[0] for trace in traced] == [ref.group.group_id for ref in refs[:4]]
+
+
+def test_progress_is_told_after_a_batch_not_at_its_first_photo(tmp_path, refs):
+    told = []
+    run(tmp_path, refs, FakeEngine(), batch_size=4, progress=told.append)
+    assert [progress.done for progress in told] == [4, 8, 12]
+
+
+def test_outcomes_are_told_only_once_the_journal_keeps_them(tmp_path, refs, fake):
+    with Journal(tmp_path / "j", "cpu") as journal:
+        scheduler = ShardScheduler(fake(), journal, {MISSION: RECIPE}, GREEDY, BatchingOptions(4))
+        commit, kept = journal.commit, 0
+
+        def counted():
+            nonlocal kept
+            commit()
+            kept = len(journal)
+
+        journal.commit = counted
+        for told, _ in enumerate(scheduler.run(refs), start=1):
+            assert told <= kept
+
+
+def test_a_photo_read_long_ago_is_told_although_only_known_ones_follow(tmp_path, refs):
+    time, seen = [0.0], []
+    run(tmp_path, refs[6:], FakeEngine())
+    with Journal(tmp_path / "j", "cpu") as journal:
+        scheduler = ShardScheduler(
+            FakeEngine(FakeBehaviour(refill=True)),
+            journal,
+            {MISSION: RECIPE},
+            GREEDY,
+            BatchingOptions(5),
+            clock=lambda: time[0],
+        )
+        for outcome in scheduler.run(refs):
+            seen.append(outcome.reused)
+            time[0] += 1.0
+    assert sorted(seen) == [False] * 6 + [True] * 6
+    assert seen.index(False) < 11, "not at the very end"
 
 
 def test_progress_ends_at_the_total(tmp_path, refs, fake):
