@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from stage_a_pipeline.engines.base import (
     BatchUsage,
@@ -16,16 +15,15 @@ from stage_a_pipeline.engines.base import (
     Request,
     RunningBatch,
 )
-from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError
+from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
 from stage_a_pipeline.inference.bisection import (
     NOT_THE_ENGINE,
     EngineFailure,
-    generate_after_failure,
-    generate_bisecting,
     without_frames,
 )
 from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.recovery import recover
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,6 @@ class InFlight:
         self._asked: dict[str, _Asked] = {}
         self._retries: deque[tuple[Request, GenerationOptions]] = deque()
         self._batch: RunningBatch = engine.start_batch(rows)
-        self._memory = _Memory()
         self._trace_inputs = listeners.inputs is not None
         self._traced: set[str] = set()
 
@@ -153,36 +150,25 @@ class InFlight:
 
     def _answers_after(self, error: Exception) -> list[tuple[str, Completion | EngineFailure]]:
         """Answers to all that was under way when the engine failed."""
-        open_requests: dict[GenerationOptions, list[Request]] = {}
-        for request, options in self._batch.open:
-            open_requests.setdefault(options, []).append(request)
+        under_way = list(self._batch.open)
         self._count(self._batch.usage)
         # Nothing of the failed batch is on the device while its requests are asked again.
         self._batch = self._engine.start_batch(self._rows)
-        self._memory = _Memory()
-        ran_out = isinstance(error, EngineOutOfMemoryError)
-        results: list[tuple[str, Completion | EngineFailure]] = []
-        for options, requests in open_requests.items():
-            generate = partial(self._generate, options=options)
-            # Memory that ran out for one request beside others, or in a large batch, may do for it alone.
-            if len(open_requests) > 1 or (len(requests) == 1 and ran_out):
-                answers = generate_bisecting(requests, generate)
-            else:
-                answers = generate_after_failure(error, requests, generate)
-            results += zip([request.id for request in requests], answers, strict=True)
-        self._lower_rows(self._rows_with_room(open_requests, ran_out=ran_out), asked=len(results))
+        recovered = recover(
+            error, under_way, self._traced_generate, rows=self._rows, first_try=self._generation
+        )
+        if recovered.rows < self._rows and self._listeners.warning is not None:
+            self._listeners.warning(
+                f"out of memory with {len(under_way)} photos under way; the batch size is {recovered.rows} "
+                "from here on (set engine.batch_size to keep it)"
+            )
+        self._rows = recovered.rows
         self._batch = self._engine.start_batch(self._rows)
-        return results
+        return recovered.answers
 
-    def _generate(self, requests: Sequence[Request], *, options: GenerationOptions) -> list[Completion]:
+    def _traced_generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         self._trace(requests)
-        try:
-            completions = self._engine.generate(requests, options)
-        except EngineOutOfMemoryError:
-            self._memory.ran_out_for.add(options)
-            raise
-        self._memory.largest = max(self._memory.largest, len(requests))
-        return completions
+        return self._engine.generate(requests, options)
 
     def _trace(self, requests: Sequence[Request]) -> None:
         """Tell what the first requests hand to the model, each once."""
@@ -190,36 +176,3 @@ class InFlight:
             untold = [request for request in requests if request.id not in self._traced]
             self._listeners.inputs(self._engine.trace_inputs(untold))
             self._traced.update(request.id for request in untold)
-
-    def _rows_with_room(self, asked: Mapping[GenerationOptions, Sequence[Request]], *, ran_out: bool) -> int:
-        """The batch size from here on, after `asked` were under way together.
-
-        `ran_out` says that it was memory they failed for; `_memory` tells how they fared since.
-        """
-        first_tries, memory = len(asked.get(self._generation, ())), self._memory
-        only_first_tries = first_tries > 1 and len(asked) == 1
-        if self._generation in memory.ran_out_for or (ran_out and only_first_tries):
-            # What had room where more had not: one huge photo must not cost more than that.
-            return memory.largest if first_tries > 1 else max(1, self._rows // 2)
-        if ran_out and first_tries and not memory.ran_out_for:
-            # Together with longer retries, or alone in a large batch: their number says nothing.
-            return max(1, self._rows // 2)
-        # A retry asks for a longer answer than the requests to come.
-        return self._rows
-
-    def _lower_rows(self, rows: int, *, asked: int) -> None:
-        if rows < self._rows:
-            self._rows = rows
-            if self._listeners.warning is not None:
-                self._listeners.warning(
-                    f"out of memory with {asked} photos under way; the batch size is {rows} from here on "
-                    "(set engine.batch_size to keep it)"
-                )
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What a recovery shows: options that memory ran out for, and the most requests that had room."""
-
-    ran_out_for: set[GenerationOptions] = field(default_factory=set)
-    largest: int = 1
