@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -175,7 +174,7 @@ def run_demo(folder: Path) -> int:
 
 
 def serve_demo(folder: Path, *, port: int) -> None:
-    """Run `dagster dev` on loopback over the demo's results, until interrupted."""
+    """Become `dagster dev` on loopback over the demo's results, so that stopping this stops it."""
     settings_file = folder / "settings.toml"
     if not settings_file.exists():
         raise ConfigurationError(f"there is no demo in {folder}; run `make demo` (stage-a demo run) first")
@@ -184,8 +183,9 @@ def serve_demo(folder: Path, *, port: int) -> None:
         SETTINGS_VARIABLE: str(settings_file.absolute()),
         "DAGSTER_HOME": str(_dagster_home(folder)),
     }
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", "stage_a_pipeline.definitions"]
-    subprocess.run([*command, "--host", "127.0.0.1", "--port", str(port)], env=environment, check=False)
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    command = [dagster, "dev", "-m", "stage_a_pipeline.definitions", "--host", "127.0.0.1"]
+    os.execve(dagster, [*command, "--port", str(port)], environment)
 
 
 def _dagster_home(folder: Path) -> Path:

@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stage_a_pipeline.jsonl import output_paths
@@ -173,3 +174,35 @@ def test_the_asset_page_shows_the_partition_and_its_figures(materialised, workpl
         page.get_by_text(f"{BRACKETS}_stage_a.jsonl").first.wait_for(timeout=60_000)
         page.screenshot(path=str(workplace / "stage_a_jsonl.png"))
         chromium.close()
+
+
+def test_the_demo_s_interface_stops_with_its_command_and_leaves_nothing_running(workplace):
+    port, log = free_port(), workplace / "demo_ui.log"
+    stage_a = str(Path(sys.executable).with_name("stage-a"))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [stage_a, "demo", "ui", "--dir", str(workplace), "--port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(Server(f"http://127.0.0.1:{port}"), process, log)
+        process.terminate()
+        process.wait(60)
+        # Code servers go a moment after the command.
+        assert not psutil.wait_procs(in_session(process.pid), timeout=60)[1]
+    finally:
+        for left in in_session(process.pid):
+            left.kill()
+
+
+def in_session(session: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session:
+                found.append(process)
+        except ProcessLookupError:
+            continue
+    return found
