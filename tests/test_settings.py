@@ -228,6 +228,10 @@ def test_a_missing_input_root_is_an_error_that_says_how_to_set_it() -> None:
             '[inference]\nbatching_mode = "per_group"\nsharding_mode = "per_image"\n',
             "setting inference: sharding_mode 'per_image' needs batching_mode 'cross_group'",
         ),
+        (
+            '[engine]\nattn_implementation = "eager"\n',
+            "setting engine: engine 'refill' needs attn_implementation 'sdpa'; or use engine 'transformers'",
+        ),
         ("[engine\n", "is not valid TOML"),
     ],
 )

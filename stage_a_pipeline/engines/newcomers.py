@@ -83,7 +83,10 @@ class Newcomers:
         if prompt not in self._texts:
             tokens = self._processor.tokenizer(self._chat_text(prompt))["input_ids"]
             if (places := tokens.count(self._processor.image_token_id)) != 1:
-                raise EngineError(f"the prompt has {places} places for a photo, not one; correct its texts")
+                raise EngineError(
+                    f"the prompt has {places} places for a photo, not one: take image tokens out of the "
+                    "prompt texts and the mission's focus, or correct the checkpoint's chat_template.jinja"
+                )
             place = tokens.index(self._processor.image_token_id)
             before, after = tokens[:place], tokens[place + 1 :]
             cache = self._forward.empty_cache(rows=1)

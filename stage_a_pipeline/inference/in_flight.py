@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from stage_a_pipeline.engines.base import (
@@ -17,11 +17,7 @@ from stage_a_pipeline.engines.base import (
 )
 from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
-from stage_a_pipeline.inference.bisection import (
-    NOT_THE_ENGINE,
-    EngineFailure,
-    without_frames,
-)
+from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, without_frames
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.recovery import recover
 
@@ -68,7 +64,7 @@ class InFlight:
         self._asked: dict[str, _Asked] = {}
         self._retries: deque[tuple[Request, GenerationOptions]] = deque()
         self._batch: RunningBatch = engine.start_batch(rows)
-        self._trace_inputs = listeners.inputs is not None
+        self._tell_inputs = listeners.inputs
         self._traced: set[str] = set()
 
     def __len__(self) -> int:
@@ -89,7 +85,7 @@ class InFlight:
         """Let the engine work until at least one request has ended; results in any order, maybe none."""
         started = self._clock()
         answers = self._answers()
-        self._trace_inputs = False
+        self._tell_inputs = None
         self._metrics.device_seconds += self._clock() - started
         results = [self._result(*answer) for answer in answers]
         self._add_retries()
@@ -114,7 +110,7 @@ class InFlight:
 
     def _answers(self) -> Sequence[tuple[str, Completion | EngineFailure]]:
         try:
-            self._trace([request for request, _ in self._batch.open])
+            self._trace(request for request, _ in self._batch.open)
             answers = [(completion.id, completion) for completion in self._batch.step()]
         except NOT_THE_ENGINE:
             raise
@@ -170,9 +166,11 @@ class InFlight:
         self._trace(requests)
         return self._engine.generate(requests, options)
 
-    def _trace(self, requests: Sequence[Request]) -> None:
-        """Tell what the first requests hand to the model, each once."""
-        if self._trace_inputs and self._listeners.inputs is not None:
-            untold = [request for request in requests if request.id not in self._traced]
-            self._listeners.inputs(self._engine.trace_inputs(untold))
+    def _trace(self, requests: Iterable[Request]) -> None:
+        """Tell what the requests of the first step hand to the model, each once."""
+        if self._tell_inputs is None:
+            return
+        untold = [request for request in requests if request.id not in self._traced]
+        if untold:
+            self._tell_inputs(self._engine.trace_inputs(untold))
             self._traced.update(request.id for request in untold)

@@ -136,6 +136,7 @@ class Journal:
     def commit(self) -> None:
         """Make everything appended so far survive a crash of the machine."""
         try:
+            # A line whose write failed still stands in the buffer.
             self._out.flush()
             os.fsync(self._out.fileno())
         except OSError as error:

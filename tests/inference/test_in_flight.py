@@ -138,9 +138,17 @@ def test_a_record_of_inputs_that_cannot_be_written_is_no_fault_of_the_photos(ref
 
 
 def test_inputs_are_told_once_even_when_the_first_batch_is_split(refill):
-    told = []
-    run(FakeEngine(FakeBehaviour(refill=refill, max_batch=2)), range(8), rows=8, inputs=told.extend)
-    assert [trace.id for trace in told] == [str(name) for name in range(8)]
+    calls = []
+
+    class NothingToTrace(FakeEngine):
+        def trace_inputs(self, requests):
+            assert requests, "an engine cannot make a batch of nothing"
+            return super().trace_inputs(requests)
+
+    engine = NothingToTrace(FakeBehaviour(refill=refill, max_batch=2))
+    results, _ = run(engine, range(8), rows=8, inputs=calls.append)
+    assert [trace.id for call in calls for trace in call] == [str(name) for name in range(8)]
+    assert all(isinstance(result.answer, Completion) for result in results.values())
 
 
 def test_inputs_that_do_not_match_cost_their_photo_only():
