@@ -155,8 +155,8 @@ class InFlight:
         )
         if recovered.rows < self._rows and self._listeners.warning is not None:
             self._listeners.warning(
-                f"out of memory with {len(under_way)} photos under way; the batch size is {recovered.rows} "
-                "from here on (set engine.batch_size to keep it)"
+                f"out of memory with {len(under_way)} of {self._rows} places taken; the batch size is "
+                f"{recovered.rows} from here on (set engine.batch_size to keep it)"
             )
         self._rows = recovered.rows
         self._batch = self._engine.start_batch(self._rows)

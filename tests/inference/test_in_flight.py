@@ -106,7 +106,7 @@ def test_one_request_in_a_batch_of_many_places_is_asked_alone_before_it_is_given
     results, _ = run(engine, ["only"], rows=8, warning=warnings.append)
     assert isinstance(results["only"].answer, Completion)
     assert len(warnings) == 1
-    assert "out of memory with 1 photos under way; the batch size is 4 from here on" in warnings[0]
+    assert "out of memory with 1 of 8 places taken; the batch size is 4 from here on" in warnings[0]
 
 
 def test_a_request_that_has_no_room_even_alone_is_out_of_memory(refill):

@@ -153,7 +153,7 @@ def test_out_of_memory_lowers_the_batch_size_for_good(tmp_path, refs):
     assert reasons(outcomes) == {}
     assert engine.batch_sizes == [8, 4, 2, 2, 4, 2, 2, 2, 2]
     assert any(
-        "out of memory with 8 photos under way; the batch size is 2 from here on" in warning
+        "out of memory with 8 of 8 places taken; the batch size is 2 from here on" in warning
         for warning in warnings
     )
 
