@@ -102,6 +102,70 @@ def validate(file: Path) -> None:
     sys.exit(1 if validation.errors else 0)
 
 
+@main.command()
+@click.option("--root", type=ANY_PATH, help="Folder of the missions; the settings' input root when left out.")
+@click.option(
+    "--mission", "missions", multiple=True, help="Mission name; all that have a folder when left out."
+)
+@click.option("--checkpoint", help="Folder or hub id of a Qwen3-VL checkpoint, or `builtin`.")
+@click.option("--truth", type=ANY_PATH, help="Truth sidecar; truth.jsonl in the root when left out.")
+@click.option("--device", "devices", multiple=True, help="`cpu`, `cuda:0`, ...; may be repeated.")
+@click.option("--json", "json_file", type=ANY_PATH, help="Write all scores and confusions to this file.")
+@click.option("--picture", "picture_file", type=ANY_PATH, help="Draw the confusions to this file (SVG).")
+@click.option("--verdicts", is_flag=True, help="Judge Stage-B's verdicts per group too.")
+@settings_option
+@clear_errors
+def evaluate(
+    missions: tuple[str, ...],
+    json_file: Path | None,
+    picture_file: Path | None,
+    verdicts: bool,
+    settings_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Compare a checkpoint's summaries with what is known to be true of the photos.
+
+    Answers are remembered in the output folder's journals, as those of every run: an interrupted
+    evaluation goes on where it stopped, and photos that the pipeline has summarised with the same
+    settings are not asked again.
+    """
+    from stage_a_pipeline.evaluation.document import write_document, write_picture
+    from stage_a_pipeline.settings import load_settings
+    from stage_a_pipeline.terminal import evaluate_with_bar, print_evaluation, print_place
+
+    settings = load_settings(
+        environ=os.environ,
+        settings_file=settings_file,
+        overrides=_evaluation_overrides(**chosen),
+        overrides_source="command line",
+    )
+    evaluation = evaluate_with_bar(settings, missions, verdicts=verdicts)
+    # Before the files: what was measured is seen even where it cannot be written.
+    print_evaluation(evaluation)
+    if json_file is not None:
+        write_document(json_file, evaluation)
+        print_place("scores", json_file)
+    if picture_file is not None:
+        write_picture(picture_file, evaluation)
+        print_place("picture", picture_file)
+
+
+def _evaluation_overrides(
+    root: Path | None, checkpoint: str | None, truth: Path | None, devices: tuple[str, ...]
+) -> dict[str, dict[str, object]]:
+    """The settings that the options of `evaluate` set. A root of its own brings its own truth."""
+    overrides: dict[str, dict[str, object]] = {"discovery": {}, "engine": {}, "evaluation": {}}
+    if root is not None:
+        overrides["discovery"]["input_root"] = root
+    if root is not None or truth is not None:
+        overrides["evaluation"]["truth"] = truth
+    if checkpoint is not None:
+        overrides["engine"]["checkpoint"] = checkpoint
+    if devices:
+        overrides["engine"]["devices"] = devices
+    return overrides
+
+
 @main.group()
 def demo() -> None:
     """Sample photos, and a run of the whole pipeline on them."""
@@ -119,15 +183,22 @@ def demo() -> None:
 @click.option(
     "--broken", type=click.IntRange(min=0), default=0, show_default=True, help="Broken photo files."
 )
+@click.option(
+    "--label-noise",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of groups in the wrong label's folder.",
+)
 @clear_errors
-def demo_tree(root: Path, missions: tuple[str, ...], groups: int, seed: int, broken: int) -> None:
+def demo_tree(root: Path, missions: tuple[str, ...], **plan: Any) -> None:
     """Render photos of invented installations, a reviewers' workbook, and the truth about both."""
     from stage_a_pipeline.demo.tree import write_demo_tree
     from stage_a_pipeline.missions import load_missions
 
     known = load_missions()
     names = [known.require(name).name for name in missions] or list(known)
-    click.echo(write_demo_tree(root, missions=names, groups=groups, seed=seed, broken=broken).sentence())
+    click.echo(write_demo_tree(root, missions=names, **plan).sentence())
 
 
 @demo.command("run")
@@ -160,7 +231,7 @@ def demo_train(out: Path, seed: int, device: str) -> None:
     """Train the small demonstration checkpoint from nothing; continues where it was stopped."""
     import logging
 
-    from stage_a_pipeline.demo.train import train
+    from stage_a_pipeline.demo.training.train import train
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     click.echo(f"checkpoint: {train(out, seed=seed, device=device)}")

@@ -44,6 +44,8 @@ LABEL_FOLDERS: Final[Mapping[str, Label]] = {"审核不通过": "fail", "审核�
 
 _TICKET_NUMBER = re.compile(r"QC-[A-Za-z]+-[0-9]{8}-[0-9]+")
 _DIGITS = re.compile(r"([0-9]+)")
+_LISTED: Final = 20
+"""Skipped entries that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ class Discovery:
     groups: tuple[Group, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[TreeWarning, ...]
+
+    def sentences(self) -> Iterator[str]:
+        """What its owner should know about the tree: every warning, and the first skipped entries."""
+        yield from map(str, self.warnings)
+        for entry in self.skipped[:_LISTED]:
+            yield f"skipped {entry.path} ({entry.reason}): {entry.detail}"
+        if len(self.skipped) > _LISTED:
+            yield f"and {len(self.skipped) - _LISTED} more were skipped"
 
     def require_groups(self) -> None:
         """Raise DiscoveryError, saying what was skipped instead, when there is no group at all."""

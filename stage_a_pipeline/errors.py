@@ -3,7 +3,7 @@
 StageAError
 ├── ConfigurationError (ValueError)   a setting, a mission table, a prompt file
 │   └── CheckpointError               the checkpoint folder or its contents
-├── InputError (ValueError)           the photo tree or the workbook as a whole
+├── InputError (ValueError)           the photo tree, the workbook or the truth sidecar as a whole
 │   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
 │   ├── StaleTableError               a table that belongs to other groups or answers than its partner
 │   └── WorkbookError                 the reviewers' spreadsheet
@@ -36,7 +36,7 @@ class CheckpointError(ConfigurationError):
 
 
 class InputError(StageAError, ValueError):
-    """The photo tree or the workbook as a whole cannot be used."""
+    """The photo tree, the workbook or the truth sidecar as a whole cannot be used."""
 
 
 class DiscoveryError(InputError):

@@ -19,6 +19,8 @@ from stage_a_pipeline.records import GroupRecord, Rejection, parse_group_record
 from stage_a_pipeline.storage import child_path, ensure_folder, stage_file
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_WHAT: Final = "file"
+_REMEDY: Final = "give the path of a canonical JSONL"
 _LISTED: Final = 100
 """How many errors and warnings of one file are kept; all are counted."""
 
@@ -121,32 +123,36 @@ def read_records(path: Path) -> Iterator[GroupRecord]:
     RecordError names file, line and field of the first line that breaks the contract; InputError
     when the file cannot be read.
     """
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path, what=_WHAT, remedy=_REMEDY):
         try:
             yield _parse_line(line)
         except RecordError as error:
             raise error.at_line(number, source=str(path)) from None
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path, *, what: str, remedy: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file from 1; InputError, with `what` it is and the remedy, when it cannot be read."""
     try:
         with path.open("rb") as file:
             yield from enumerate(file, start=1)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror or error}; give the path of a canonical JSONL"
-        ) from error
+        raise InputError(f"{what} {path} cannot be read: {error.strerror or error}; {remedy}") from error
 
 
 def _parse_line(line: bytes) -> GroupRecord:
-    if line.startswith(_BYTE_ORDER_MARK):
-        raise RecordError("record", "begins with a byte-order mark; save the file as UTF-8 without one")
     if line.endswith(b"\r\n"):
         raise RecordError("record", "ends with CR LF; lines must end with LF alone")
+    return parse_group_record(load_json_line(line))
+
+
+def load_json_line(line: bytes) -> object:
+    """The JSON value of one line of UTF-8; RecordError for anything else, and for a key given twice."""
+    if line.startswith(_BYTE_ORDER_MARK):
+        raise RecordError("record", "begins with a byte-order mark; save the file as UTF-8 without one")
     if not line.strip():
         raise RecordError("record", "is a blank line")
     try:
-        mapping = json.loads(line.decode("utf-8"), object_pairs_hook=_refuse_doubled_keys)
+        value: object = json.loads(line.decode("utf-8"), object_pairs_hook=_refuse_doubled_keys)
     except RecordError:
         raise
     except UnicodeDecodeError as error:
@@ -155,7 +161,7 @@ def _parse_line(line: bytes) -> GroupRecord:
         raise RecordError("record", f"is not valid JSON: {error.msg} at character {error.colno}") from None
     except (ValueError, RecursionError):
         raise RecordError("record", "is not valid JSON: a number too long, or nested too deeply") from None
-    return parse_group_record(mapping)
+    return value
 
 
 def _refuse_doubled_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -186,7 +192,7 @@ def validate_file(path: Path) -> Validation:
     seen: dict[str, int] = {}
     missions: dict[str, int] = {}
     number = error_count = 0
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path, what=_WHAT, remedy=_REMEDY):
         try:
             record = _parse_line(line)
         except RecordError as error:

@@ -204,6 +204,28 @@ class FailReasonSettings(_Section):
         return self.group_id_column, self.mission_column, self.reason_column, self.flag_column
 
 
+class EvaluationSettings(_Section):
+    """The truth that answers are compared with, and the shares below which an asset check warns."""
+
+    truth: FilePath | None = Field(
+        None, description="Truth sidecar (JSONL); unset is `truth.jsonl` in the input root, where it exists."
+    )
+    min_valid: float = Field(0.99, ge=0.0, le=1.0, description="Answers that are valid summaries.")
+    min_exact_match: float = Field(0.85, ge=0.0, le=1.0, description="Answers equal to the truth.")
+    min_attribute_recall: float = Field(
+        0.9, ge=0.0, le=1.0, description="True values that were said; of all attributes, and of the weakest."
+    )
+    min_attribute_precision: float = Field(
+        0.9, ge=0.0, le=1.0, description="Said values that are true; of all attributes, and of the weakest."
+    )
+    min_irrelevant_recall: float = Field(
+        0.98, ge=0.0, le=1.0, description="Irrelevant photos that were called so."
+    )
+    min_irrelevant_precision: float = Field(
+        0.99, ge=0.0, le=1.0, description="Photos called irrelevant that are."
+    )
+
+
 class OutputSettings(_Section):
     """Where results go."""
 
@@ -226,6 +248,7 @@ class Settings(_Section):
     engine: EngineSettings = EngineSettings()
     inference: InferenceSettings = InferenceSettings()
     fail_reasons: FailReasonSettings = FailReasonSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     output: OutputSettings = OutputSettings()
 
     def require_input_root(self) -> Path:
@@ -254,15 +277,16 @@ def load_settings(
     environ: Mapping[str, str],
     settings_file: str | Path | None = None,
     overrides: Mapping[str, object] | None = None,
+    overrides_source: str = "run config",
 ) -> Settings:
-    """Defaults, then the TOML file, then the environment, then `overrides` (run config).
+    """Defaults, then the TOML file, then the environment, then `overrides`, named so in messages.
 
     `settings_file` wins over STAGE_A_SETTINGS. Relative paths in the file are relative to its
     folder, elsewhere to the working directory. Raises ConfigurationError.
     """
     file = settings_file or environ.get(SETTINGS_VARIABLE, "").strip()
     layers = [_read_file(Path(file))] if file else []
-    layers += [*_read_environment(environ), Layer("run config", overrides or {})]
+    layers += [*_read_environment(environ), Layer(overrides_source, overrides or {})]
     values, sources = merge_layers(layers)
     try:
         return Settings.model_validate(values)

@@ -6,11 +6,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +34,9 @@ from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import SETTINGS_VARIABLE, Settings, load_settings
 from stage_a_pipeline.status import MissionStatus
+
+if TYPE_CHECKING:
+    from stage_a_pipeline.evaluation.document import Evaluation
 
 DEMO_MISSIONS = ("挡风板安装检查", "BBU安装方式检查（正装）")
 DEMO_GROUPS = 12
@@ -64,8 +69,11 @@ class Notices:
     _REJECTED: Final = "photo rejected"
     """How the scheduler's sentences about rejected photos begin."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self, console: Console, *, more: str = "and more; all are listed in the rejected lines"
+    ) -> None:
         self._console = console
+        self._more = more
         self._rejected = 0
 
     def start_run(self) -> None:
@@ -79,7 +87,7 @@ class Notices:
             if self._rejected > self.LISTED + 1:
                 return
             if self._rejected > self.LISTED:
-                sentence = "and more; all are listed in the rejected lines"
+                sentence = self._more
         self._console.print(sentence, style="yellow", soft_wrap=True)
 
 
@@ -107,22 +115,43 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
             return _bar_listener(bars, shard)
 
     failed = 0
-    try:
-        with Bars(*_columns(), console=console, disable=verbose) as bars:
-            notices = Notices(bars.console)
-            progress = LogProgress() if verbose else BarProgress()
-            runs = materialise_missions(
-                names, settings=SettingsResource(), progress=progress, verbose=verbose
-            )
-            for run in runs:
-                failed += run.error is not None
-                bars.console.print(_outcome_line(run.mission, run.error, settings), soft_wrap=True)
-                notices.start_run()
-    except BaseException as error:
-        if _is_interrupt(error):
-            raise KeyboardInterrupt(_INTERRUPTED) from None
-        raise
+    with _shard_bars(hidden=verbose) as bars:
+        notices = Notices(bars.console)
+        progress = LogProgress() if verbose else BarProgress()
+        runs = materialise_missions(names, settings=SettingsResource(), progress=progress, verbose=verbose)
+        for run in runs:
+            failed += run.error is not None
+            bars.console.print(_outcome_line(run.mission, run.error, settings), soft_wrap=True)
+            notices.start_run()
     return failed
+
+
+def evaluate_with_bar(settings: Settings, missions: Sequence[str], *, verdicts: bool) -> Evaluation:
+    """Evaluate the missions, one progress bar per shard. Raises what evaluate_tree raises.
+
+    Raises KeyboardInterrupt with what to tell when the evaluation is interrupted.
+    """
+    from stage_a_pipeline.evaluation.run import Audience, evaluate_tree
+
+    with _shard_bars() as bars:
+        notices = Notices(bars.console, more="and more; all are listed in the file of --json")
+        audience = Audience(notices.show, partial(_bar_listener, bars))
+        return evaluate_tree(settings, missions, audience, verdicts=verdicts)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """The tables of an evaluation, and what else is to be known."""
+    from stage_a_pipeline.evaluation.display import sentences, tables
+
+    for table in tables(evaluation):
+        console.print(table)
+    for sentence in sentences(evaluation):
+        console.print(sentence, style="yellow", soft_wrap=True)
+
+
+def print_place(name: str, path: Path) -> None:
+    """Where something lies."""
+    console.print(f"{name:10}{path}", soft_wrap=True)
 
 
 def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
@@ -148,7 +177,7 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
     }
     for name, paths in places.items():
         for path in paths:
-            console.print(f"{name:10}{path}", soft_wrap=True)
+            print_place(name, path)
     # A checkpoint that cannot be used is every mission's problem.
     for problem in dict.fromkeys(problems):
         console.print(problem, style="yellow", soft_wrap=True)
@@ -220,11 +249,24 @@ def _show_results(settings: Settings) -> None:
             console.print(f"       fail reasons: {' | '.join(record.fail_reasons)}", soft_wrap=True)
 
 
-def _bar_listener(bars: Bars, shard: str) -> ProgressListener:
+@contextmanager
+def _shard_bars(*, hidden: bool = False) -> Iterator[Bars]:
+    """Bars for shards; an interrupt is told with what to do to go on."""
+    try:
+        with Bars(*_columns(), console=console, disable=hidden) as bars:
+            yield bars
+    except BaseException as error:
+        if _is_interrupt(error):
+            raise KeyboardInterrupt(_INTERRUPTED) from None
+        raise
+
+
+def _bar_listener(bars: Bars, shard: str, counted: str = "photos") -> ProgressListener:
     task = bars.add_task(shard, total=None, rate="")
 
     def tell(progress: Progress) -> None:
-        bars.update(task, completed=progress.done, total=progress.total, rate=f"{progress.rate:.1f} photos/s")
+        rate = f"{progress.rate:.1f} {counted}/s"
+        bars.update(task, completed=progress.done, total=progress.total, rate=rate)
 
     return tell
 

@@ -42,7 +42,7 @@ LAYERS = (
     {"engines"},
     {"stage_b", "reassembly", "report", "demo"},
     {"inference"},
-    {"cluster", "delivery", "status", "bench"},
+    {"cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
     {"definitions", "cli", "terminal"},
 )

@@ -4,7 +4,7 @@ import pytest
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import load_missions
-from stage_a_pipeline.prompts import Prompt, build_prompt, prompt_hash
+from stage_a_pipeline.prompts import Prompt, build_prompt, prompt_hash, verdict_answer, verdict_prompt
 from stage_a_pipeline.vocabulary import IRRELEVANT, VOCABULARY
 
 MISSIONS = load_missions()
@@ -110,3 +110,22 @@ def test_an_unknown_profile_is_an_error_that_lists_the_known() -> None:
 def test_a_missing_prompts_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prompts file .* cannot be read.*prompts\.prompts_file"):
         build_prompt(BBU, prompts_file=tmp_path / "none.toml")
+
+
+def test_the_verdict_prompt_names_the_mission_and_numbers_the_summaries():
+    mission = load_missions()["RRU线缆"]
+    prompt = verdict_prompt(mission, ["甲", "乙"])
+    assert prompt.user.splitlines()[1:] == ["image_1: 甲", "image_2: 乙"]
+    assert mission.name in prompt.user
+    assert mission.focus in prompt.user
+
+
+@pytest.mark.parametrize(
+    ("label", "reasons", "answer"),
+    [
+        ("pass", (), "通过\n理由: 检查项均符合"),
+        ("fail", ("尾纤无套管", "未拍到尾纤"), "不通过\n理由: 尾纤无套管；未拍到尾纤"),
+    ],
+)
+def test_a_verdict_has_two_lines(label, reasons, answer):
+    assert verdict_answer(label, reasons) == answer

@@ -22,7 +22,6 @@ from stage_a_pipeline.tables import (
 )
 
 GROUP = "stage_a"
-_LISTED = 20
 
 
 def require_unclaimed(settings: Settings, mission: str, run_id: str) -> None:
@@ -44,12 +43,8 @@ def image_groups(
         missions=MISSIONS,
         allow_external_symlinks=loaded.discovery.allow_external_symlinks,
     )
-    for warning in found.warnings:
-        progress.notice(context.log, str(warning))
-    for skipped in found.skipped[:_LISTED]:
-        progress.notice(context.log, f"skipped {skipped.path} ({skipped.reason}): {skipped.detail}")
-    if len(found.skipped) > _LISTED:
-        progress.notice(context.log, f"and {len(found.skipped) - _LISTED} more were skipped")
+    for sentence in found.sentences():
+        progress.notice(context.log, sentence)
     found.require_groups()
     return dg.Output(
         groups_to_table(found.groups),

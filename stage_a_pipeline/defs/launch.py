@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from stage_a_pipeline.defs import checks, delivery, ingest, stage_a
+from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a
 from stage_a_pipeline.defs.io_managers import ParquetStore
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
@@ -22,12 +22,13 @@ ASSETS: Final = [
     delivery.clean_summaries,
     delivery.enriched_records,
     delivery.stage_a_jsonl,
+    evaluation.stage_a_evaluation,
 ]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
     selection=dg.AssetSelection.assets(*ASSETS),
-    description="Everything from one mission's photos to its delivered file.",
+    description="Everything from one mission's photos to its delivered file, and how true it is.",
 )
 
 

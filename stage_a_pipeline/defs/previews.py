@@ -8,6 +8,8 @@ from itertools import islice
 import dagster as dg
 
 from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.evaluation.scores import AttributeScores
+from stage_a_pipeline.evaluation.thresholds import percent
 from stage_a_pipeline.folders import Skipped
 from stage_a_pipeline.images import thumbnail_jpeg
 from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
@@ -72,6 +74,28 @@ def skipped_preview(skipped: Sequence[Skipped]) -> dg.TableMetadataValue:
         for entry in skipped
     )
     return dg.MetadataValue.table(list(islice(rows, 100)), schema=_SKIPPED)
+
+
+def attributes_preview(
+    attributes: Iterable[tuple[str, AttributeScores]],
+) -> dg.MarkdownMetadataValue:
+    """Recall, precision and counts of each attribute, in the given order."""
+    rows = (
+        (
+            _text(name),
+            *map(percent, (scores.recall, scores.precision, scores.count_accuracy)),
+            str(scores.true),
+            str(scores.said),
+        )
+        for name, scores in attributes
+    )
+    return _markdown(("attribute", "recall", "precision", "equal counts", "true", "said"), rows)
+
+
+def picture_preview(svg: str) -> dg.MarkdownMetadataValue:
+    """An SVG document as an inline picture."""
+    encoded = base64.b64encode(svg.encode("utf-8", "replace")).decode()
+    return dg.MetadataValue.md(f"![confusions](data:image/svg+xml;base64,{encoded})")
 
 
 def _first(groups: Sequence[Group], label: str) -> list[Group]:

@@ -23,6 +23,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     engine: dict[str, Any] = {}
     inference: dict[str, Any] = {}
     fail_reasons: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:

@@ -6,27 +6,41 @@ The same random generator gives the same scene on every machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 from typing import Final
 
+from stage_a_pipeline.demo.device_scenes import compose_devices, screws_on_ears
 from stage_a_pipeline.demo.scenes import (
+    GROUP,
+    GROUP_NUMBERS,
     IRRELEVANT_KINDS,
     LABEL_TEXTS,
+    REMARK_TEXTS,
+    VISIBILITY,
     Box,
-    DevicePanel,
+    Remark,
     Scene,
     SceneObject,
-    SlotState,
-    shown_attributes,
-    shown_values,
+    rendered_values,
 )
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.vocabulary import VOCABULARY, Attribute, Dataset
 
-MOST_OF_A_KIND: Final = 2
-"""Counting further is beyond what a model of this size learns in half an hour."""
+MOST_OF_A_KIND: Final = 3
+"""Counting further is beyond what a model of this size learns in an hour."""
+
+PARTLY_CHANCE: Final = 0.25
+"""Chance that a small object of a category with visibility is cut by the photo's edge or covered."""
+
+WHOLE: Final = (0.035, 0.965)
+"""Where whole objects lie: no viewpoint cuts them."""
+
+_REMARK_CHANCE: Final = 0.1
+_GROUPED_CHANCE: Final = 0.35
+_GROUPED: Final = ("尾纤", "接地线", "标签")
+_CUT_SHARE: Final = (0.34, 0.42)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +78,44 @@ COMPOSITIONS: Final[Mapping[str, Composition]] = MappingProxyType(
         "BBU安装方式检查（正装）": Composition(("BBU安装螺丝",), 0.75, _BBU_SMALL),
         "BBU接地线检查": Composition(("机柜处接地螺丝", "地排处接地螺丝", "电线"), 0.15, _BBU_SMALL),
         "BBU线缆布放": Composition(("BBU端光纤插头", "ODF端光纤插头", "光纤"), 0.2, _BBU_SMALL),
-        "挡风板安装检查": Composition(("标签", "电线"), 0.85, _BBU_SMALL),
+        "挡风板安装检查": Composition(("标签", "电线", "挡风板"), 0.8, (*_BBU_SMALL, "挡风板")),
         "RRU安装检查": Composition(("RRU设备", "紧固件"), 0.0, _RRU_SMALL),
-        "RRU位置检查": Composition(("紧固件", "接地线", "标签"), 0.0, _RRU_SMALL),
+        "RRU位置检查": Composition(("紧固件", "接地线", "标签", "站点距离"), 0.0, _RRU_SMALL),
         "RRU线缆": Composition(("尾纤",), 0.0, _RRU_SMALL),
     }
 )
 
 
 def compose_scene(
-    rng: Random, mission: Mission, *, irrelevant_chance: float = 0.0, sound_chance: float = 0.58
+    rng: Random,
+    mission: Mission,
+    *,
+    irrelevant_chance: float = 0.0,
+    sound_chance: float = 0.58,
+    composition: Composition | None = None,
 ) -> Scene:
-    """A scene as a mission's photos show it.
+    """A scene as a mission's photos show it, or as another composition says.
 
-    `sound_chance` is the chance of every attribute to have its good (first) value.
+    `sound_chance` is the chance of every attribute that can be a fault to have its good value.
     """
     if rng.random() < irrelevant_chance:
         return irrelevant_scene(rng, mission.dataset)
-    composition = COMPOSITIONS[mission.name]
+    composition = composition or COMPOSITIONS[mission.name]
     objects: list[SceneObject] = []
     if rng.random() < composition.device_chance:
-        device = _device(rng, sound_chance)
-        objects += device
-        objects += _screws_on_ears(rng, device[0], "BBU安装螺丝" in composition.focus, sound_chance)
-        cells, fill = _cells_below(rng, device[0]), (0.84, 0.96)
+        objects, cells = _device_view(rng, composition, sound_chance)
+        small = tuple(name for name in composition.small if name != "挡风板")
+        composition, fill = replace(composition, small=small), (0.86, 0.96)
     else:
-        cells, fill = _free_cells(rng), (0.8, 0.96)
+        cells, fill = _free_cells(rng), (0.84, 0.98)
     for cell in cells:
         category = _pick_category(rng, composition, [item.category for item in objects])
-        attributes = _pick_attributes(rng, mission.dataset, category, sound_chance)
-        objects.append(SceneObject(category, attributes, _place(rng, cell, fill)))
-    return Scene(mission.dataset, rng.randrange(1 << 30), tuple(objects))
+        attributes = pick_attributes(rng, mission.dataset, category, sound_chance)
+        objects.append(_place(rng, category, attributes, cell, fill))
+    if mission.dataset == "rru":
+        objects = _number_groups(rng, objects)
+    remarks = _pick_remarks(rng) if mission.dataset == "bbu" else ()
+    return Scene(mission.dataset, rng.randrange(1 << 30), tuple(objects), remarks=remarks)
 
 
 def irrelevant_scene(rng: Random, dataset: Dataset) -> Scene:
@@ -103,60 +124,67 @@ def irrelevant_scene(rng: Random, dataset: Dataset) -> Scene:
     return Scene(dataset, rng.randrange(1 << 30), irrelevant=kind)
 
 
-def _device(rng: Random, sound_chance: float) -> list[SceneObject]:
-    """A BBU across the upper half, with the slot below it and, when one is fitted, its deflector."""
-    top = rng.uniform(0.03, 0.08)
-    bottom = top + rng.uniform(0.27, 0.31)
-    left, right = 0.05, 0.95
-    partly = rng.random() < 0.3
-    if partly:
-        shift = rng.choice([-1, 1]) * rng.uniform(0.28, 0.38)
-        left, right = left + shift, right + shift
-    sound = rng.random() < sound_chance
-    slot: SlotState = rng.choice(("right", "filled")) if sound else rng.choice(("wrong", "empty"))
-    slot_top = bottom + 0.015
-    slot_box = (0.07, slot_top, 0.93, slot_top + rng.uniform(0.19, 0.22))
-    attributes = {
-        "品牌": rng.choice(("华为", "中兴", "爱立信")),
-        "可见性": "部分" if partly else "完整",
-        "挡风板需求": "免装" if slot == "filled" else "空间充足需安装",
+def reading_scene(rng: Random, dataset: Dataset) -> Scene:
+    """A view full of labels and distance signs, as no mission's photos show it: for practice in reading."""
+    objects = []
+    for cell in _free_cells(rng, counts=(0, 1, 2, 4)):
+        category = "站点距离" if dataset == "rru" and rng.random() < 0.5 else "标签"
+        attributes = pick_attributes(rng, dataset, category, 0.9)
+        objects.append(_place(rng, category, attributes, cell, (0.84, 0.98)))
+    if dataset == "rru":
+        objects = _number_groups(rng, objects)
+    return Scene(dataset, rng.randrange(1 << 30), tuple(objects))
+
+
+def pick_attributes(rng: Random, dataset: Dataset, name: str, sound_chance: float) -> dict[str, str]:
+    """A state for an object of that category, its group left out."""
+    if name == "标签":
+        readable = rng.random() < sound_chance
+        return {"文本": rng.choice(LABEL_TEXTS)} if readable else {"可读性": "不可读"}
+    category = next(item for item in VOCABULARY[dataset] if item.name == name)
+    return {
+        attribute.name: _pick_value(rng, rendered_values(category, attribute), attribute, sound_chance)
+        for attribute in category.attributes
+        if attribute.name != GROUP
     }
-    panel = DevicePanel((left, top, right, bottom), slot, slot_box)
-    visible = (max(0.0, left), top, min(1.0, right), bottom)
-    objects = [SceneObject("BBU设备", attributes, visible, panel)]
-    if slot in ("right", "wrong"):
-        direction = "方向正确" if slot == "right" else "方向错误"
-        objects.append(SceneObject("挡风板", {"安装方向": direction}, slot_box))
-    return objects
 
 
-def _screws_on_ears(
-    rng: Random, device: SceneObject, in_focus: bool, sound_chance: float
-) -> list[SceneObject]:
-    assert device.panel is not None
-    if rng.random() >= (0.85 if in_focus else 0.35):
-        return []
-    left, top, right, bottom = device.panel.outline
-    middle, reach = (top + bottom) / 2, 0.085
-    screws = []
-    for x in (left + 0.075, right - 0.075):
-        if 0.06 < x < 0.94:
-            attributes = _pick_attributes(rng, "bbu", "BBU安装螺丝", sound_chance)
-            box = (x - reach, middle - reach, x + reach, middle + reach)
-            screws.append(SceneObject("BBU安装螺丝", attributes, box, mounted=True))
-    return screws
+def _pick_value(rng: Random, values: Sequence[str], attribute: Attribute, sound_chance: float) -> str:
+    if attribute.name == VISIBILITY:
+        return values[1] if rng.random() < PARTLY_CHANCE else values[0]
+    if attribute.name == "品牌" or not attribute.values:
+        return rng.choice(values)
+    return values[0] if rng.random() < sound_chance else rng.choice(values[1:])
+
+
+def _device_view(
+    rng: Random, composition: Composition, sound_chance: float
+) -> tuple[list[SceneObject], list[Box]]:
+    """One device with room for small objects below it, or two that fill the view."""
+    objects = compose_devices(rng, sound_chance=sound_chance, partly_chance=PARTLY_CHANCE)
+    devices = [item for item in objects if item.panel is not None]
+    if rng.random() < (0.85 if "BBU安装螺丝" in composition.focus else 0.35):
+        bearer = rng.choice(devices)
+        states = [pick_attributes(rng, "bbu", "BBU安装螺丝", sound_chance) for _ in range(2)]
+        objects += screws_on_ears(bearer, states)
+    if len(devices) > 1:
+        return objects, []
+    return objects, _cells_below(rng, devices[0])
 
 
 def _cells_below(rng: Random, device: SceneObject) -> list[Box]:
     assert device.panel is not None
     top = device.panel.slot_box[3] + 0.02
-    count = rng.choices([0, 1, 2], [0.45, 0.4, 0.15])[0]
+    count = rng.choices([0, 1, 2], [0.4, 0.42, 0.18])[0]
     return rng.sample([(0.0, top, 0.5, 1.0), (0.5, top, 1.0, 1.0)], count)
 
 
-def _free_cells(rng: Random) -> list[Box]:
-    """One large cell, two halves side by side or one above the other, or quarters."""
-    count = rng.choices([1, 2, 3, 4], [0.3, 0.4, 0.2, 0.1])[0]
+def _free_cells(rng: Random, *, counts: Sequence[float] = (0.3, 0.4, 0.2, 0.1)) -> list[Box]:
+    """One large cell, two halves side by side or one above the other, or quarters.
+
+    `counts` are the chances of one to four cells.
+    """
+    count = rng.choices([1, 2, 3, 4], counts)[0]
     if count == 1:
         x, y = rng.uniform(0, 0.42), rng.uniform(0, 0.42)
         return [(x, y, x + 0.58, y + 0.58)]
@@ -171,7 +199,7 @@ def _free_cells(rng: Random) -> list[Box]:
 
 def _pick_category(rng: Random, composition: Composition, taken: Sequence[str]) -> str:
     """Often the same again or one in focus; never more of a kind than can be told apart."""
-    once = ("RRU设备", "站点距离")
+    once = ("RRU设备", "站点距离", "挡风板")
     free = [name for name in composition.small if taken.count(name) < (1 if name in once else MOST_OF_A_KIND)]
     if taken and taken[-1] in free and rng.random() < 0.3:
         return taken[-1]
@@ -179,26 +207,51 @@ def _pick_category(rng: Random, composition: Composition, taken: Sequence[str]) 
     return rng.choice(focus) if focus and rng.random() < 0.6 else rng.choice(free)
 
 
-def _pick_attributes(rng: Random, dataset: Dataset, name: str, sound_chance: float) -> dict[str, str]:
-    if name == "标签":
-        readable = rng.random() < sound_chance
-        return {"文本": rng.choice(LABEL_TEXTS)} if readable else {"可读性": "不可读"}
-    category = next(item for item in VOCABULARY[dataset] if item.name == name)
-    return {
-        attribute.name: _pick_value(rng, shown_values(category, attribute), attribute, sound_chance)
-        for attribute in shown_attributes(category)
-    }
+def _place(
+    rng: Random, category: str, attributes: Mapping[str, str], cell: Box, fill: tuple[float, float]
+) -> SceneObject:
+    """The object in its cell; one that is partly visible is cut by the photo's edge, or covered."""
+    box = _box_within(rng, cell, rng.uniform(*fill))
+    if attributes.get(VISIBILITY) != "部分":
+        return SceneObject(category, attributes, box)
+    edges = [side for side, edge in enumerate(cell) if edge == (0.0 if side < 2 else 1.0)]
+    if not edges or rng.random() < 0.35:
+        return SceneObject(category, attributes, box, covered=True)
+    return SceneObject(category, attributes, _cut(box, rng.choice(edges), rng.uniform(*_CUT_SHARE)))
 
 
-def _pick_value(rng: Random, values: Sequence[str], attribute: Attribute, sound_chance: float) -> str:
-    if not attribute.values:
-        return rng.choice(values)
-    return values[0] if rng.random() < sound_chance else rng.choice(values[1:])
-
-
-def _place(rng: Random, cell: Box, fill: tuple[float, float]) -> Box:
-    left, top, right, bottom = cell
-    share = rng.uniform(*fill)
+def _box_within(rng: Random, cell: Box, share: float) -> Box:
+    """A box that fills this share of the cell's width and height, where no viewpoint cuts it."""
+    (left, top, right, bottom), (low, high) = cell, WHOLE
+    left, top, right, bottom = max(left, low), max(top, low), min(right, high), min(bottom, high)
     width, height = (right - left) * share, (bottom - top) * share
     x, y = left + rng.uniform(0, right - left - width), top + rng.uniform(0, bottom - top - height)
     return (x, y, x + width, y + height)
+
+
+def _cut(box: Box, side: int, share: float) -> Box:
+    """The box moved over a side of the view (left, top, right, bottom), so that a share of it is out."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if side in (0, 2):
+        x = -share * width if side == 0 else 1 - (1 - share) * width
+        return (x, top, x + width, bottom)
+    y = -share * height if side == 1 else 1 - (1 - share) * height
+    return (left, y, right, y + height)
+
+
+def _number_groups(rng: Random, objects: Sequence[SceneObject]) -> list[SceneObject]:
+    """In some photos, round tags with one or two numbers on everything that bears such tags."""
+    if rng.random() >= _GROUPED_CHANCE:
+        return list(objects)
+    numbers = rng.sample(GROUP_NUMBERS, rng.choice([1, 2]))
+    return [
+        replace(item, attributes={**item.attributes, GROUP: rng.choice(numbers)})
+        if item.category in _GROUPED
+        else item
+        for item in objects
+    ]
+
+
+def _pick_remarks(rng: Random) -> tuple[Remark, ...]:
+    return (rng.choice(REMARK_TEXTS),) if rng.random() < _REMARK_CHANCE else ()

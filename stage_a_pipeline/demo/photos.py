@@ -9,21 +9,29 @@ from typing import Final, Literal
 
 from PIL import ExifTags, Image
 
-from stage_a_pipeline.demo.drawing import draw_scene
+from stage_a_pipeline.demo.rendering.drawing import draw_scene
 from stage_a_pipeline.demo.scenes import Scene
 
 Damage = Literal["truncated", "empty", "html"]
 DAMAGES: Final[tuple[Damage, ...]] = ("truncated", "empty", "html")
 
 PHOTO_SIZES: Final = {
-    (1280, 960): 40,
-    (960, 1280): 30,
-    (1600, 900): 13,
-    (900, 1600): 8,
     (640, 480): 6,
-    (2048, 1536): 3,
+    (480, 640): 4,
+    (1280, 720): 6,
+    (720, 1280): 4,
+    (1280, 960): 30,
+    (960, 1280): 22,
+    (1600, 900): 7,
+    (900, 1600): 5,
+    (1920, 1080): 3,
+    (2048, 1536): 5,
+    (1536, 2048): 4,
+    (3264, 2448): 2,
+    (3000, 4000): 1,
+    (4000, 3000): 1,
 }
-"""Width and height of upright photos, and their share."""
+"""Width and height of upright photos, and their share: 4:3 and 16:9 both ways up, 0.3 to 12 megapixels."""
 
 _ORIENTATIONS: Final = {1: 70, 2: 1, 3: 5, 4: 1, 5: 1, 6: 15, 7: 1, 8: 6}
 _STORED: Final = {
@@ -55,7 +63,7 @@ def plan_photo(rng: Random, scene: Scene) -> Photo:
     """A photo of a scene with a phone's variety of sizes, orientations and JPEG qualities."""
     size = rng.choices(list(PHOTO_SIZES), list(PHOTO_SIZES.values()))[0]
     orientation = rng.choices(list(_ORIENTATIONS), list(_ORIENTATIONS.values()))[0]
-    return Photo(scene, size, orientation, quality=rng.randint(50, 95))
+    return Photo(scene, size, orientation, quality=rng.randint(40, 95))
 
 
 def encode_photo(photo: Photo) -> bytes:

@@ -21,6 +21,8 @@ STRAY_SHARE: Final = 0.03
 _WRITTEN: Final = datetime(2024, 12, 31, 12, 0, 0)
 _REVIEWERS: Final = ("审核员甲", "审核员乙", "审核员丙")
 _STRAY_REASONS: Final = ("照片模糊，无法判断", "照片与工单不符")
+_WRONG_REASONS: Final = ("安装不规范", "照片不齐全")
+"""What reviewers write about a group that they fail by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ def encode_workbook(rows: Sequence[ReviewRow]) -> bytes:
 
 
 def _written_reasons(rng: Random, group: PlannedGroup) -> list[str]:
-    """All reasons in one cell, or a row for each."""
-    reasons = group.verdict.reasons
+    """All reasons in one cell, or a row for each; one that the photos do not show for a mislabelled pass."""
+    reasons = group.verdict.reasons or (rng.choice(_WRONG_REASONS),)
     return ["；".join(reasons)] if rng.random() < 0.4 else list(reasons)
 
 

@@ -37,6 +37,7 @@ class DemoTree:
     irrelevant: int
     broken: int
     resubmitted: int
+    mislabelled: int
 
     @property
     def workbook(self) -> Path:
@@ -50,15 +51,25 @@ class DemoTree:
         """The tree in one line, for a terminal."""
         return (
             f"{self.photos} photos in {self.groups} groups of {len(self.missions)} missions in {self.root} "
-            f"({self.irrelevant} irrelevant, {self.broken} broken, {self.resubmitted} tickets resubmitted); "
+            f"({self.irrelevant} irrelevant, {self.broken} broken, {self.resubmitted} tickets resubmitted, "
+            f"{self.mislabelled} groups mislabelled); "
             f"reviews in {WORKBOOK_NAME}, truth in {TRUTH_NAME}"
         )
 
 
 def write_demo_tree(
-    root: Path, *, missions: Sequence[str], groups: int, seed: int, broken: int = 0, workers: int = 2
+    root: Path,
+    *,
+    missions: Sequence[str],
+    groups: int,
+    seed: int,
+    broken: int = 0,
+    label_noise: float = 0.0,
+    workers: int = 2,
 ) -> DemoTree:
     """Write `groups` groups for each of `missions` (names or aliases) below `root`.
+
+    `label_noise` is the share of groups that lie under the wrong label, 0 to 1.
 
     The same arguments write the same bytes, whatever the number of `workers` (threads). A former demo
     tree in `root` is replaced. Raises ConfigurationError for an unknown mission, a count out of range,
@@ -67,8 +78,9 @@ def write_demo_tree(
     chosen = _known_missions(missions)
     _require(groups >= 1, f"groups must be at least 1, not {groups}")
     _require(broken >= 0, f"broken must be at least 0, not {broken}")
+    _require(0 <= label_noise <= 1, f"label noise must be a share from 0 to 1, not {label_noise}")
     _require(workers >= 1, f"workers must be at least 1, not {workers}")
-    plan = plan_tree(chosen, groups=groups, seed=seed, broken=broken)
+    plan = plan_tree(chosen, groups=groups, seed=seed, broken=broken, label_noise=label_noise)
     _clear_former_tree(root)
     files = [f"{group.folder}/{name}" for group in plan for name, _ in group.photos]
     # First of all, so that a tree whose writing was interrupted can be replaced too.
@@ -91,6 +103,7 @@ def write_demo_tree(
         irrelevant=sum(photo.scene.irrelevant is not None for photo in photos),
         broken=sum(photo.damage is not None for photo in photos),
         resubmitted=sum(group.resubmitted for group in plan) // 2,
+        mislabelled=sum(group.mislabelled for group in plan),
     )
 
 
@@ -112,12 +125,16 @@ def _write_photo(path: Path, photo: Photo) -> None:
 
 
 def _truth_lines(plan: Sequence[PlannedGroup]) -> Iterator[str]:
-    """One JSON line per photo, in the tree's order; a broken photo has no summary."""
+    """One JSON line per photo, in the tree's order; a broken photo has no summary.
+
+    `label` is the folder's, `verdict` what the mission's rule says of the group.
+    """
     for group in plan:
         for name, photo in group.photos:
             line = {
                 "mission": group.mission.name,
                 "label": group.label,
+                "verdict": group.verdict.label,
                 "group_id": group.ticket.group_id,
                 "image": name,
                 "path": f"{group.folder}/{name}",

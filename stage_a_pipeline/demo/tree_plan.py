@@ -51,17 +51,24 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class PlannedGroup:
-    """One group folder: its verdict follows from its photos by the mission's rule."""
+    """One group folder: its verdict follows from its photos by the mission's rule.
+
+    `mislabelled` groups lie in the other label's folder, as if the reviewers had erred.
+    """
 
     mission: Mission
     ticket: Ticket
     verdict: Verdict
     photos: tuple[tuple[str, Photo], ...]
     resubmitted: bool = False
+    mislabelled: bool = False
 
     @property
     def label(self) -> Label:
-        return self.verdict.label
+        """The label that the reviewers gave."""
+        if not self.mislabelled:
+            return self.verdict.label
+        return "pass" if self.verdict.label == "fail" else "fail"
 
     @property
     def folder(self) -> str:
@@ -69,9 +76,15 @@ class PlannedGroup:
         return f"{self.mission.name}/{_FOLDER_OF_LABEL[self.label]}/{self.ticket.folder}"
 
 
-def plan_tree(missions: Sequence[Mission], *, groups: int, seed: int, broken: int) -> list[PlannedGroup]:
-    """`groups` groups per mission, an irrelevant photo at least, `broken` broken ones in distinct groups."""
-    planned = [group for mission in missions for group in _plan_mission(mission, groups, seed)]
+def plan_tree(
+    missions: Sequence[Mission], *, groups: int, seed: int, broken: int, label_noise: float = 0.0
+) -> list[PlannedGroup]:
+    """`groups` groups per mission, an irrelevant photo at least, `broken` broken ones in distinct groups.
+
+    `label_noise` is the share of each mission's groups that lie under the wrong label; a resubmitted
+    ticket keeps its two labels.
+    """
+    planned = [group for mission in missions for group in _plan_mission(mission, groups, seed, label_noise)]
     rng = Random(f"{seed}/tree")
     if not any(photo.scene.irrelevant for group in planned for _, photo in group.photos):
         at = rng.randrange(len(planned))
@@ -86,7 +99,7 @@ def plan_tree(missions: Sequence[Mission], *, groups: int, seed: int, broken: in
     return planned
 
 
-def _plan_mission(mission: Mission, count: int, seed: int) -> list[PlannedGroup]:
+def _plan_mission(mission: Mission, count: int, seed: int, label_noise: float) -> list[PlannedGroup]:
     rng = Random(f"{seed}/{mission.name}")
     numbers = iter(rng.sample(range(10_000, 9_999_999), count))
     planned: list[PlannedGroup] = []
@@ -98,7 +111,14 @@ def _plan_mission(mission: Mission, count: int, seed: int) -> list[PlannedGroup]
     for label in wanted:
         group = compose_group(rng, mission, wanted=label, size=draw_group_size(rng))
         planned.append(_plan_group(rng, group, _invent_ticket(rng, next(numbers))))
+    planned = _mislabel(Random(f"{seed}/{mission.name}/labels"), planned, round(label_noise * count))
     return sorted(planned, key=lambda group: (LABELS.index(group.label), group.ticket.folder))
+
+
+def _mislabel(rng: Random, planned: Sequence[PlannedGroup], count: int) -> list[PlannedGroup]:
+    single = [at for at, group in enumerate(planned) if not group.resubmitted]
+    chosen = set(rng.sample(single, min(count, len(single))))
+    return [replace(group, mislabelled=at in chosen) for at, group in enumerate(planned)]
 
 
 def _plan_group(rng: Random, group: SceneGroup, ticket: Ticket) -> PlannedGroup:

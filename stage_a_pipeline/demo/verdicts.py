@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
 from stage_a_pipeline.demo.scenes import Scene, SceneObject
 from stage_a_pipeline.missions import Mission
-from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import Label
 
 
@@ -96,30 +92,6 @@ def judge_group(mission: Mission, scenes: Sequence[Scene]) -> Verdict:
     return Verdict("fail" if reasons else "pass", tuple(reasons))
 
 
-def verdict_prompt(mission: Mission, summaries: Sequence[str]) -> Prompt:
-    """Stage-B's prompt for a group: the mission, then one line per photo."""
-    texts = _texts()
-    lines = [texts["task"].format(mission=mission.name, focus=mission.focus)]
-    for number, summary in enumerate(summaries, start=1):
-        lines.append(texts["image_line"].format(number=number, summary=summary))
-    return Prompt(system=texts["system"], user="\n".join(lines))
-
-
-def verdict_answer(verdict: Verdict) -> str:
-    """The two lines of a verdict."""
-    texts = _texts()
-    reasons = texts["reason_separator"].join(verdict.reasons) or texts["no_fault"]
-    word = texts["pass_word"] if verdict.label == "pass" else texts["fail_word"]
-    return texts["answer"].format(verdict=word, reasons=reasons)
-
-
 def _lacks_deflector(objects: Sequence[SceneObject]) -> bool:
     needed = sum(item.shows("BBU设备", "挡风板需求", "空间充足需安装") for item in objects)
     return needed > sum(item.category == "挡风板" for item in objects)
-
-
-@cache
-def _texts() -> Mapping[str, str]:
-    packaged = files("stage_a_pipeline.prompts").joinpath("stage_b.toml").read_text("utf-8")
-    texts: dict[str, str] = tomllib.loads(packaged)["verdict"]
-    return MappingProxyType(texts)

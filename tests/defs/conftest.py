@@ -29,6 +29,7 @@ def materialise(tmp_path: Path):
             engine={"engine": "fake", "batch_size": 4, **sections.get("engine", {})},
             inference={"lease_dir": str(tmp_path / "leases"), **sections.get("inference", {})},
             fail_reasons=sections.get("fail_reasons", {}),
+            evaluation=sections.get("evaluation", {}),
             output={"output_dir": str(tmp_path / "out"), **sections.get("output", {})},
         )
         return dg.materialize_to_memory(

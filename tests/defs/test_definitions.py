@@ -21,15 +21,21 @@ def test_definitions_load_and_validate():
 
 def test_the_assets_and_their_order():
     graph = defs.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {*CHAIN, "fail_reasons"}
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
+        *CHAIN, "fail_reasons", "stage_a_evaluation",
+    }  # fmt: skip
     for upstream, downstream in itertools.pairwise(CHAIN):
         assert dg.AssetKey(upstream) in graph.get(dg.AssetKey(downstream)).parent_keys
     assert dg.AssetKey("fail_reasons") in graph.get(dg.AssetKey("enriched_records")).parent_keys
+    assert graph.get(dg.AssetKey("stage_a_evaluation")).parent_keys == {
+        dg.AssetKey("sampled_groups"),
+        dg.AssetKey("clean_summaries"),
+    }
 
 
 def test_missions_are_the_partitions():
     graph = defs.resolve_asset_graph()
-    for key in CHAIN:
+    for key in (*CHAIN, "stage_a_evaluation"):
         partitions = graph.get(dg.AssetKey(key)).partitions_def
         assert partitions is not None
         assert partitions.get_partition_keys() == list(load_missions())
@@ -50,6 +56,8 @@ def test_contract_checks_block_and_warnings_do_not():
     }
     assert {name for name, blocks in blocking.items() if not blocks} == {
         "no_duplicate_tickets", "labels_are_balanced", "few_groups_are_rejected", "fail_reasons_match",
+        "answers_are_valid", "answers_match_exactly", "attributes_are_told", "weakest_attribute_is_told",
+        "irrelevant_photos_are_told",
     }  # fmt: skip
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from stage_a_pipeline.defs.previews import groups_preview, outcomes_preview, records_preview
+from stage_a_pipeline.defs.previews import (
+    attributes_preview,
+    groups_preview,
+    outcomes_preview,
+    picture_preview,
+    records_preview,
+)
+from stage_a_pipeline.evaluation.scores import AttributeScores
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Rejection, Summary
 from tests.conftest import write_photo
 
@@ -74,3 +81,15 @@ def test_records_show_one_row_per_photo_and_not_too_many():
         "summary": "乙",
         "fail_reasons": "理由",
     }
+
+
+def test_attributes_are_rows_of_shares_and_counts_with_their_names_as_text():
+    scores = AttributeScores(recall=0.5, precision=None, count_accuracy=1.0, true=4, said=0)
+    ((name, *shares),) = cells(attributes_preview([(HOSTILE, scores)]).value)
+    assert shares == ["50.0%", "-", "100.0%", "4", "0"]
+    assert "<script>" not in name
+
+
+def test_a_picture_is_inline_and_holds_no_markup_of_its_own():
+    markdown = picture_preview("<svg>中</svg>").value
+    assert re.fullmatch(r"!\[confusions\]\(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+\)", markdown)

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from stage_a_pipeline.demo.drawing import draw_scene
 from stage_a_pipeline.demo.photos import PHOTO_SIZES, Photo, encode_photo, plan_photo
+from stage_a_pipeline.demo.rendering.drawing import draw_scene
 from stage_a_pipeline.demo.scenes import Scene
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.images import decode_photo, read_photo
@@ -51,4 +51,15 @@ def test_photos_have_a_phones_variety():
     photos = [plan_photo(rng, PHOTO.scene) for _ in range(500)]
     assert {photo.size for photo in photos} == set(PHOTO_SIZES)
     assert {photo.orientation for photo in photos} >= {1, 3, 6, 8}
-    assert min(photo.quality for photo in photos) >= 50
+    assert {photo.orientation for photo in (plan_photo(rng, PHOTO.scene) for _ in range(2000))} == set(
+        range(1, 9)
+    )
+    qualities = [photo.quality for photo in photos]
+    assert (min(qualities), max(qualities)) == (40, 95)
+
+
+def test_photo_sizes_are_a_phones():
+    megapixels = [width * height / 1e6 for width, height in PHOTO_SIZES]
+    assert (round(min(megapixels), 1), max(megapixels)) == (0.3, 12.0)
+    shapes = {round(width / height, 3) for width, height in PHOTO_SIZES}
+    assert shapes == {1.333, 0.75, 1.778, 0.562}

@@ -6,10 +6,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from stage_a_pipeline.demo.reviews import encode_workbook, review_rows
+from stage_a_pipeline.demo.reviews import FAIL_FLAG, encode_workbook, review_rows
 from stage_a_pipeline.demo.tree_plan import plan_tree
+from stage_a_pipeline.demo.verdicts import RULES
 from stage_a_pipeline.fail_reasons import load_fail_reasons
 from tests.demo.conftest import MISSIONS
+
+RULE_REASONS = {fault.reason for rule in RULES.values() for fault in rule.faults}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,17 @@ def test_some_failed_groups_have_no_reason_and_some_reasons_no_group(plan, reaso
 def test_passed_groups_have_rows_without_a_reason(plan, reasons):
     passed = [group for group in plan if group.label == "pass"]
     assert reasons.dropped_counts() == {"not_a_fail": len(passed)}
+
+
+def test_reviewers_write_as_they_judged_where_they_erred():
+    noisy = plan_tree(MISSIONS[:1], groups=60, seed=1, broken=0, label_noise=0.5)
+    rows = {row.group_id: row for row in review_rows(noisy, seed=1)}
+    wrong = [group for group in noisy if group.mislabelled and group.ticket.group_id in rows]
+    assert {group.label for group in wrong} == {"pass", "fail"}
+    for group in wrong:
+        row = rows[group.ticket.group_id]
+        assert (row.flag == FAIL_FLAG) == (group.label == "fail") == bool(row.reason)
+        assert row.reason not in RULE_REASONS
 
 
 def test_the_same_rows_give_the_same_bytes(plan):

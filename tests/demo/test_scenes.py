@@ -10,10 +10,12 @@ from stage_a_pipeline.demo.composition import (
     MOST_OF_A_KIND,
     compose_scene,
     irrelevant_scene,
+    reading_scene,
 )
-from stage_a_pipeline.demo.evaluate import summary_defect
+from stage_a_pipeline.demo.rendering.viewpoint import SHIFT
 from stage_a_pipeline.demo.scenes import IRRELEVANT_KINDS, Scene, SceneObject
-from stage_a_pipeline.demo.supervision import all_states
+from stage_a_pipeline.demo.training.supervision import all_states
+from stage_a_pipeline.evaluation.form import summary_defect
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.vocabulary import VOCABULARY
 from tests.demo.conftest import MISSION_NAMES, MISSIONS
@@ -84,12 +86,76 @@ def test_every_category_attribute_and_value_that_can_be_shown_is_shown():
                 seen |= {(item.category, name, value) for name, value in item.attributes.items()}
                 if not item.attributes:
                     seen.add((item.category, "", ""))
+            seen |= {("备注", "", remark) for remark in scene.remarks}
     assert seen == set(all_states())
 
 
-def test_every_category_of_the_vocabulary_can_be_shown():
-    shown = {category for category, _, _ in all_states()}
-    assert shown == {category.name for categories in VOCABULARY.values() for category in categories}
+def test_the_states_are_every_category_attribute_and_value_of_the_vocabulary():
+    known = set(all_states())
+    for category in (category for categories in VOCABULARY.values() for category in categories):
+        if not category.attributes:
+            assert (category.name, "", "") in known
+        for attribute in category.attributes:
+            told = {value for name, key, value in known if (name, key) == (category.name, attribute.name)}
+            assert told >= set(attribute.values)
+            assert told
+
+
+@by_mission
+def test_an_object_is_partly_visible_where_it_is_cut_or_covered_and_only_there(mission):
+    cuts = set()
+    for scene in scenes_of(mission):
+        for item in scene.objects:
+            beyond = max(-item.box[0], -item.box[1], item.box[2] - 1, item.box[3] - 1)
+            partly = item.attributes.get("可见性") == "部分"
+            cut = beyond > 2 * SHIFT
+            assert cut or beyond < -SHIFT
+            assert partly == (cut or item.covered)
+            cuts.add("cut" if cut else "covered" if item.covered else "whole")
+    expected = {"cut", "covered", "whole"} if mission.dataset == "bbu" else {"whole"}
+    assert cuts == expected
+
+
+def test_two_devices_stand_one_above_the_other():
+    devices = [
+        [item for item in scene.objects if item.panel]
+        for mission in MISSIONS[:4]
+        for scene in scenes_of(mission)
+    ]
+    assert {len(found) for found in devices} == {0, 1, 2}
+    for upper, lower in (found for found in devices if len(found) == 2):
+        assert upper.panel.slot_box[3] < lower.panel.outline[1]
+        assert lower.panel.slot_box[3] < 1
+
+
+def test_numbered_groups_are_counted_per_category():
+    def wire(number):
+        return SceneObject("接地线", {"标签": "有标签", "组": number}, BOX)
+
+    scene = Scene(
+        "rru", 0, (wire("2"), wire("1"), wire("2"), SceneObject("标签", {"文本": "LTE", "组": "1"}, BOX))
+    )
+    assert json.loads(scene.summary) == {
+        "统计": [
+            {"类别": "接地线", "标签": {"有标签": 3}, "组": {"1": 1, "2": 2}},
+            {"类别": "标签", "文本": {"LTE": 1}, "组": {"1": 1}},
+        ],
+        "分组统计": {"1": {"接地线": 1, "标签": 1}, "2": {"接地线": 2}},
+    }
+
+
+def test_a_remark_follows_the_counts():
+    scene = Scene("bbu", 0, (SceneObject("电线", {"捆扎": "整齐"}, BOX),), remarks=("画面反光",))
+    assert scene.summary == '{"统计": [{"类别": "电线", "捆扎": {"整齐": 1}}], "备注": ["画面反光"]}'
+
+
+@pytest.mark.parametrize("dataset", ["bbu", "rru"])
+def test_a_scene_for_reading_holds_labels_and_signs_alone(dataset):
+    rng = Random(2)
+    scenes = [reading_scene(rng, dataset) for _ in range(100)]
+    shown = {item.category for scene in scenes for item in scene.objects}
+    assert shown == ({"标签", "站点距离"} if dataset == "rru" else {"标签"})
+    assert {len(scene.objects) for scene in scenes} == {2, 3, 4}
 
 
 def test_every_kind_of_irrelevant_picture_occurs():

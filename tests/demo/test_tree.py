@@ -115,6 +115,37 @@ def test_another_seed_writes_other_photos(tmp_path):
     assert not photos[0] & photos[1]
 
 
+def test_label_noise_moves_groups_and_leaves_their_photos():
+    plain = plan_tree([load_missions()[MISSION]], groups=40, seed=1, broken=0)
+    noisy = plan_tree([load_missions()[MISSION]], groups=40, seed=1, broken=0, label_noise=0.2)
+    moved = [group for group in noisy if group.mislabelled]
+    assert len(moved) == 8
+    assert all(group.label != group.verdict.label and not group.resubmitted for group in moved)
+    assert all(group.label == group.verdict.label for group in noisy if not group.mislabelled)
+    by_folder = [
+        {group.ticket.folder: (group.verdict, group.photos) for group in plan if not group.resubmitted}
+        for plan in (plain, noisy)
+    ]
+    assert by_folder[0] == by_folder[1]
+
+
+def test_the_truth_tells_the_verdict_beside_the_reviewers_label(tmp_path):
+    tree = write(tmp_path / "tree", groups=20, label_noise=0.25)
+    lines = truth_of(tree)
+    wrong = {line["path"].rpartition("/")[0] for line in lines if line["label"] != line["verdict"]}
+    assert len(wrong) == tree.mislabelled == 5
+    assert "5 groups mislabelled" in tree.sentence()
+    found = {
+        str(group.folder.relative_to(tree.root)): group.label for group in discover_groups(tree.root).groups
+    }
+    assert all(found[line["path"].rpartition("/")[0]] == line["label"] for line in lines)
+
+
+def test_label_noise_of_one_keeps_resubmissions_apart():
+    plan = plan_tree(MISSIONS[:1], groups=10, seed=1, broken=0, label_noise=1.0)
+    assert all(group.mislabelled != group.resubmitted for group in plan)
+
+
 def test_a_missions_photos_do_not_depend_on_the_other_missions():
     alone = plan_tree([load_missions()[MISSION]], groups=20, seed=1, broken=0)
     together = plan_tree([load_missions()[OTHER], load_missions()[MISSION]], groups=20, seed=1, broken=0)
@@ -219,6 +250,8 @@ def test_a_root_that_is_a_file_is_an_output_error(tmp_path):
         ({"broken": -1}, "broken must be at least 0, not -1"),
         ({"broken": 5}, "5 broken photos need as many groups, and the tree has 4"),
         ({"workers": 0}, "workers must be at least 1, not 0"),
+        ({"label_noise": 1.5}, "label noise must be a share from 0 to 1, not 1.5"),
+        ({"label_noise": -0.1}, "label noise must be a share"),
     ],
 )
 def test_arguments_out_of_range_write_nothing(changes, message, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from stage_a_pipeline.demo.groups import SIZE_WEIGHTS, compose_group, draw_group_size
 from stage_a_pipeline.demo.scenes import Scene, SceneObject
-from stage_a_pipeline.demo.verdicts import RULES, Verdict, judge_group, verdict_answer, verdict_prompt
+from stage_a_pipeline.demo.verdicts import RULES, Verdict, judge_group
 from stage_a_pipeline.missions import load_missions
 from tests.demo.conftest import MISSION_NAMES, MISSIONS
 
@@ -82,20 +82,3 @@ def test_group_sizes_have_the_fields_proportions():
     assert sizes[len(sizes) // 2] == 3
     assert 3.1 < sum(sizes) / len(sizes) < 3.5
     assert (sizes[0], max(SIZE_WEIGHTS)) == (1, 38)
-
-
-def test_the_prompt_names_the_mission_and_numbers_the_summaries():
-    prompt = verdict_prompt(MISSIONS[0], ["甲", "乙"])
-    assert prompt.user.splitlines()[1:] == ["image_1: 甲", "image_2: 乙"]
-    assert MISSIONS[0].name in prompt.user
-
-
-@pytest.mark.parametrize(
-    ("verdict", "answer"),
-    [
-        (Verdict("pass"), "通过\n理由: 检查项均符合"),
-        (Verdict("fail", ("尾纤无套管", "未拍到尾纤")), "不通过\n理由: 尾纤无套管；未拍到尾纤"),
-    ],
-)
-def test_an_answer_has_two_lines(verdict, answer):
-    assert verdict_answer(verdict) == answer

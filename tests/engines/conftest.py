@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from stage_a_pipeline.demo.composition import compose_scene
-from stage_a_pipeline.demo.drawing import draw_scene
+from stage_a_pipeline.demo.rendering.drawing import draw_scene
 from stage_a_pipeline.engines.base import GenerationOptions, Request
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.transformers import TransformersEngine

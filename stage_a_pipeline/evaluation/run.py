@@ -1,0 +1,175 @@
+"""An evaluation from settings to scores: the tree's photos through the pipeline's own parts.
+
+Answers go to the journal of the settings' work folder, as in any run: an interrupted evaluation goes on
+there, and what the pipeline has answered is not asked again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stage_a_pipeline.discovery import Discovery, discover_groups
+from stage_a_pipeline.evaluation.document import Evaluation, Subject, read_outcomes, summarise_readings
+from stage_a_pipeline.evaluation.mission import checkpoint_name
+from stage_a_pipeline.evaluation.scores import Reading
+from stage_a_pipeline.evaluation.truth import (
+    TRUTH_NAME,
+    MissionTruth,
+    Sidecar,
+    count_unmatched,
+    find_sidecar,
+    match_truth,
+    read_sidecar,
+    require_truths,
+    tree_root,
+)
+from stage_a_pipeline.evaluation.verdicts import (
+    Verdicts,
+    list_tickets,
+    require_model,
+    score_verdicts,
+    text_answers,
+)
+from stage_a_pipeline.inference.asking import Listeners, Recipe
+from stage_a_pipeline.inference.assembly import clean_outcomes
+from stage_a_pipeline.inference.batching import deal_out
+from stage_a_pipeline.inference.devices import leased, list_workers
+from stage_a_pipeline.inference.metrics import ProgressListener
+from stage_a_pipeline.inference.shard import mission_recipe, run_shard
+from stage_a_pipeline.missions import MissionTable, load_missions
+from stage_a_pipeline.records import Outcome
+from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who is told: `notice` what people should know, and the listeners that `bar` gives.
+
+    `bar` takes a name, and what is counted in it.
+    """
+
+    notice: Callable[[str], None]
+    bar: Callable[[str, str], ProgressListener]
+
+
+def evaluate_tree(
+    settings: Settings, names: Sequence[str], audience: Audience, *, verdicts: bool = False
+) -> Evaluation:
+    """Evaluate the named missions of the input root, or all that have a folder there.
+
+    Every photo with a true summary is asked, whatever the sampling. Raises ConfigurationError,
+    DiscoveryError, InputError and RecordError for the sidecar, and what run_shard raises.
+    """
+    if verdicts:
+        require_model(settings.engine)
+    _tell_of_ignored_settings(settings, audience)
+    missions = load_missions(settings.discovery.missions_file)
+    found = _discover(settings, names, missions, audience)
+    root = tree_root(found.groups)
+    sidecar = read_sidecar(find_sidecar(settings.evaluation, root) or root / TRUTH_NAME)
+    matched = _match(found, missions, sidecar)
+    unmatched = count_unmatched(matched, sidecar)
+    require_truths(matched, sidecar, unmatched)
+    recipes = {
+        truth.mission.name: mission_recipe(truth.mission, settings) for truth in matched if truth.truths
+    }
+    readings = {
+        truth.mission.name: _read(truth, recipes[truth.mission.name], settings, audience)
+        if truth.truths
+        else []
+        for truth in matched
+    }
+    judged = _judge(matched, readings, sidecar, settings, audience) if verdicts else None
+    fingerprints = {name: recipe.fingerprint for name, recipe in recipes.items()}
+    subject = Subject(checkpoint_name(settings.engine), fingerprints, root, sidecar.path.absolute())
+    return summarise_readings(subject, readings, unmatched, judged)
+
+
+def _tell_of_ignored_settings(settings: Settings, audience: Audience) -> None:
+    if settings.sampling.pass_count is not None or settings.sampling.fail_count is not None:
+        audience.notice("sampling does not apply: every photo with a true summary is evaluated")
+    engine = settings.engine
+    if engine.engine == "fake" and engine.checkpoint != BUILTIN_CHECKPOINT:
+        audience.notice(
+            f"checkpoint {engine.checkpoint} does not apply: engine 'fake' has no model; set engine.engine"
+        )
+
+
+def _discover(
+    settings: Settings, names: Sequence[str], missions: MissionTable, audience: Audience
+) -> Discovery:
+    wanted: list[str | None] = list(dict.fromkeys(missions.require(name).name for name in names))
+    found = [
+        discover_groups(
+            settings.require_input_root(),
+            name,
+            missions=missions,
+            allow_external_symlinks=settings.discovery.allow_external_symlinks,
+        )
+        for name in wanted or [None]
+    ]
+    for one in found:
+        for sentence in one.sentences():
+            audience.notice(sentence)
+        one.require_groups()
+    return Discovery(
+        root=found[0].root,
+        folders=tuple(folder for one in found for folder in one.folders),
+        groups=tuple(group for one in found for group in one.groups),
+        skipped=tuple(entry for one in found for entry in one.skipped),
+        warnings=tuple(warning for one in found for warning in one.warnings),
+    )
+
+
+def _match(found: Discovery, missions: MissionTable, sidecar: Sidecar) -> list[MissionTruth]:
+    names = sorted({group.mission for group in found.groups})
+    return [
+        match_truth(missions[name], [group for group in found.groups if group.mission == name], sidecar)
+        for name in names
+    ]
+
+
+def _read(truth: MissionTruth, recipe: Recipe, settings: Settings, audience: Audience) -> list[Reading]:
+    """Asks for the mission's photos with a truth, on one device after the other."""
+    workers = list_workers(settings.engine.devices)
+    dealt = deal_out(enumerate(truth.groups), shards=len(workers), mode=settings.inference.sharding_mode)
+    run_id = f"evaluation-{uuid.uuid4()}"
+    outcomes: list[Outcome] = []
+    for worker, photos in zip(workers, dealt, strict=True):
+        refs = [ref for ref in photos if truth.of(ref) is not None]
+        if refs:
+            bar = audience.bar(f"{truth.mission.name} on {worker.key}", "photos")
+            listeners = Listeners(progress=bar, warning=audience.notice)
+            result = run_shard(
+                refs,
+                worker,
+                recipe=recipe,
+                settings=settings,
+                run_id=run_id,
+                listeners=listeners,
+                log=lambda _: None,
+            )
+            outcomes += result.outcomes
+    return read_outcomes(truth, clean_outcomes(outcomes))
+
+
+def _judge(
+    matched: Sequence[MissionTruth],
+    readings: dict[str, list[Reading]],
+    sidecar: Sidecar,
+    settings: Settings,
+    audience: Audience,
+) -> Verdicts:
+    tickets = [
+        ticket
+        for truth in matched
+        for ticket in list_tickets(truth, readings[truth.mission.name], source=sidecar.path)
+    ]
+    worker = list_workers(settings.engine.devices)[0]
+    with leased(worker, settings.inference.lease_dir, on_wait=audience.notice):
+        return score_verdicts(
+            tickets,
+            text_answers(settings.engine, progress=audience.bar(f"verdicts on {worker.key}", "prompts")),
+        )
