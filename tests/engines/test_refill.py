@@ -89,7 +89,7 @@ def test_every_row_has_options_of_its_own(engine, static_engine, requests):
 
 
 def test_a_sampled_answer_depends_on_seed_and_id_but_not_on_its_neighbours(engine, requests):
-    sampling = GenerationOptions(max_new_tokens=24, temperature=1.5, top_p=0.9, seed=1)
+    sampling = GenerationOptions(max_new_tokens=24, temperature=4.0, top_p=0.98, seed=1)
     drawn = requests[-6:]
     alone = [engine.generate([request], sampling)[0] for request in drawn]
     # The rows before them end early, so that these move.
