@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -35,12 +35,8 @@ def sentences(evaluation: Evaluation) -> list[str]:
 
 
 def _mission_table(evaluation: Evaluation) -> Table:
-    table = _table("mission", _MISSION_COLUMNS)
-    for name, scores in evaluation.per_mission.items():
-        table.add_row(Text(name), *_score_cells(scores))
-    table.add_section()
-    table.add_row("total", *_score_cells(evaluation.scores), style="bold")
-    return table
+    rows = {name: _score_cells(scores) for name, scores in evaluation.per_mission.items()}
+    return _table_with_total("mission", _MISSION_COLUMNS, rows, _score_cells(evaluation.scores))
 
 
 def _score_cells(scores: Scores) -> Iterable[str]:
@@ -66,12 +62,9 @@ def _attribute_table(evaluation: Evaluation) -> Table:
 
 
 def _verdict_table(verdicts: Verdicts) -> Table:
-    table = _table("verdicts", ("groups", "format", "from truth", "from answers"))
-    for name, scores in verdicts.per_mission.items():
-        table.add_row(Text(name), *_verdict_cells(scores))
-    table.add_section()
-    table.add_row("total", *_verdict_cells(verdicts.total), style="bold")
-    return table
+    rows = {name: _verdict_cells(scores) for name, scores in verdicts.per_mission.items()}
+    columns = ("groups", "format", "from truth", "from answers")
+    return _table_with_total("verdicts", columns, rows, _verdict_cells(verdicts.total))
 
 
 def _verdict_cells(scores: VerdictScores) -> Iterable[str]:
@@ -82,6 +75,18 @@ def _verdict_cells(scores: VerdictScores) -> Iterable[str]:
 def _harmless(name: str) -> Text:
     """A name from a model's answer without what would steer the terminal."""
     return Text("".join(mark if mark.isprintable() else "\ufffd" for mark in name))
+
+
+def _table_with_total(
+    first: str, columns: Sequence[str], rows: Mapping[str, Iterable[str]], total: Iterable[str]
+) -> Table:
+    """A row per mission, and the total below them."""
+    table = _table(first, columns)
+    for mission, cells in rows.items():
+        table.add_row(Text(mission), *cells)
+    table.add_section()
+    table.add_row("total", *total, style="bold")
+    return table
 
 
 def _table(first: str, columns: Sequence[str]) -> Table:

@@ -19,7 +19,7 @@ _TAG_RADIUS: Final = 0.155
 _GLOVES: Final = ((236, 110, 160), (170, 225, 60))
 """Colours that nothing else in the pictures has."""
 
-COVERED_SHARE: Final = 0.38
+_GLOVED_SHARE: Final = 0.38
 
 
 def draw_group_tag(canvas: Canvas, number: str, centre: Point, side: float) -> None:
@@ -34,7 +34,7 @@ def draw_glove(canvas: Canvas, frame: Frame) -> None:
     """A gloved hand that reaches in from the left or the right and hides that side of the frame."""
     rng = canvas.rng
     colour = canvas.vary(rng.choice(_GLOVES), 12)
-    share = COVERED_SHARE + rng.uniform(-0.04, 0.02)
+    share = _GLOVED_SHARE + rng.uniform(-0.04, 0.02)
     from_left = rng.random() < 0.5
     finger = frame.height * 0.17
     palm_end = frame.width * share - finger

@@ -38,13 +38,13 @@ class Viewpoint:
             tuple((x + rng.uniform(-SHIFT, SHIFT), y + rng.uniform(-SHIFT, SHIFT)) for x, y in _FRONTAL)
         )
 
-    def photo_to_plane(self, width: int, height: int, *, margin: float = MARGIN) -> tuple[float, ...]:
+    def photo_to_plane(self, width: int, height: int) -> tuple[float, ...]:
         """Coefficients for `Image.transform`: pixels of the photo to pixels of the drawn plane.
 
-        Both are of `width` x `height` pixels, the plane with a margin around it.
+        Both are of `width` x `height` pixels, the plane with MARGIN around it.
         """
         photo = [(x * width, y * height) for x, y in _FRONTAL]
-        plane = [((x + margin) * width, (y + margin) * height) for x, y in self.corners]
+        plane = [((x + MARGIN) * width, (y + MARGIN) * height) for x, y in self.corners]
         return tuple(_homography(photo, plane).flatten()[:8])
 
     def seen(self, box: Box) -> Box:

@@ -103,12 +103,12 @@ class BatchMaker:
         vars(self).update(state)
         self._encode = lru_cache(100_000)(self._encode_now)
 
-    def make(self, kind: StepKind, number: int, *, true_prompts_only: bool = False) -> Batch:
-        """The batch of step `number`. With `true_prompts_only`, as inference will ask."""
+    def make(self, kind: StepKind, number: int) -> Batch:
+        """The batch of step `number`."""
         rng = Random(f"{self._seed}/{number}/{kind}")
         if kind == "B":
             return self._verdict_batch(rng)
-        return self._summary_batch(rng, kind, true_prompts_only)
+        return self._summary_batch(rng, kind)
 
     def _verdict_batch(self, rng: Random) -> Batch:
         import torch
@@ -128,7 +128,7 @@ class BatchMaker:
         answer = verdict_answer(group.verdict.label, group.verdict.reasons)
         return self._encode_now(chat_without_image(prompt)), self._answer(answer)
 
-    def _summary_batch(self, rng: Random, kind: StepKind, true_prompts_only: bool) -> Batch:
+    def _summary_batch(self, rng: Random, kind: StepKind) -> Batch:
         import torch
 
         width, height = rng.choices(list(PICTURE_SIZES), list(PICTURE_SIZES.values()))[0]
@@ -137,7 +137,7 @@ class BatchMaker:
             self._reading_scenes(rng) if kind == "T" else self._similar_scenes(rng, by_length=not vision_only)
         )
         system = build_prompt(rows[0][0]).system
-        if not true_prompts_only and rng.random() < 0.2:
+        if rng.random() < 0.2:
             system = _shuffled_clauses(rng, system)
         before = self._encode(chat_before_image(Prompt(system, "")))
         scenes = [scene for _, scene in rows]
@@ -145,7 +145,7 @@ class BatchMaker:
         truth = torch.from_numpy(np.stack([cell_truth(scene, columns, lines) for scene in scenes]))
         tokens = answers = patches = None
         if not vision_only:
-            users = [self._user_text(rng, mission, true_prompts_only) for mission, _ in rows]
+            users = [self._user_text(rng, mission) for mission, _ in rows]
             tokens, answers = self._summary_rows(before, columns * lines, users, scenes)
         if kind != "L":
             pixels = np.stack([_photo(rng, scene, (width, height)) for scene in scenes])
@@ -168,9 +168,9 @@ class BatchMaker:
         start = rng.randrange(_POOL) * self._rows
         return pool[start : start + self._rows]
 
-    def _user_text(self, rng: Random, mission: Mission, true_prompts_only: bool) -> str:
+    def _user_text(self, rng: Random, mission: Mission) -> str:
         user = build_prompt(mission).user
-        if true_prompts_only or rng.random() < 0.8:
+        if rng.random() < 0.8:
             return user
         return mission.name if rng.random() < 0.3 else _shuffled_clauses(rng, user)
 
