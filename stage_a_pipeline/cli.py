@@ -129,6 +129,8 @@ def evaluate(
     evaluation goes on where it stopped, and photos that the pipeline has summarised with the same
     settings are not asked again.
     """
+    if json_file is not None and picture_file is not None and json_file.resolve() == picture_file.resolve():
+        raise click.UsageError("--json and --picture name the same file; give each its own")
     from stage_a_pipeline.evaluation.document import write_document, write_picture
     from stage_a_pipeline.settings import load_settings
     from stage_a_pipeline.terminal import evaluate_with_bar, print_evaluation, print_place

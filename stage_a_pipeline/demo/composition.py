@@ -38,18 +38,25 @@ WHOLE: Final = (0.035, 0.965)
 """Where whole objects lie: no viewpoint cuts them."""
 
 _REMARK_CHANCE: Final = 0.1
-_GROUPED_CHANCE: Final = 0.35
+_GROUP_CHANCE: Final = 0.35
 _GROUPED: Final = ("尾纤", "接地线", "标签")
 _CUT_SHARE: Final = (0.34, 0.42)
 
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What a mission's photos show: categories in focus, how often a device fills the view, what else."""
+    """What a mission's photos show: categories in focus, how often a device fills the view, what else.
+
+    `cell_chances` are the chances of room for one to four small objects, `repeat_chance` that of the same
+    category again, `group_chance` that of numbered groups.
+    """
 
     focus: tuple[str, ...]
     device_chance: float
     small: tuple[str, ...]
+    cell_chances: tuple[float, ...] = (0.3, 0.4, 0.2, 0.1)
+    repeat_chance: float = 0.3
+    group_chance: float = _GROUP_CHANCE
 
 
 _BBU_SMALL = (
@@ -107,13 +114,13 @@ def compose_scene(
         small = tuple(name for name in composition.small if name != "挡风板")
         composition, fill = replace(composition, small=small), (0.86, 0.96)
     else:
-        cells, fill = _free_cells(rng), (0.84, 0.98)
+        cells, fill = _free_cells(rng, composition.cell_chances), (0.84, 0.98)
     for cell in cells:
         category = _pick_category(rng, composition, [item.category for item in objects])
         attributes = pick_attributes(rng, mission.dataset, category, sound_chance)
         objects.append(_place(rng, category, attributes, cell, fill))
     if mission.dataset == "rru":
-        objects = _number_groups(rng, objects)
+        objects = _number_groups(rng, objects, composition.group_chance)
     remarks = _pick_remarks(rng) if mission.dataset == "bbu" else ()
     return Scene(mission.dataset, rng.randrange(1 << 30), tuple(objects), remarks=remarks)
 
@@ -127,12 +134,12 @@ def irrelevant_scene(rng: Random, dataset: Dataset) -> Scene:
 def reading_scene(rng: Random, dataset: Dataset) -> Scene:
     """A view full of labels and distance signs, as no mission's photos show it: for practice in reading."""
     objects = []
-    for cell in _free_cells(rng, counts=(0, 1, 2, 4)):
+    for cell in _free_cells(rng, (0, 1, 2, 4)):
         category = "站点距离" if dataset == "rru" and rng.random() < 0.5 else "标签"
         attributes = pick_attributes(rng, dataset, category, 0.9)
         objects.append(_place(rng, category, attributes, cell, (0.84, 0.98)))
     if dataset == "rru":
-        objects = _number_groups(rng, objects)
+        objects = _number_groups(rng, objects, _GROUP_CHANCE)
     return Scene(dataset, rng.randrange(1 << 30), tuple(objects))
 
 
@@ -179,12 +186,9 @@ def _cells_below(rng: Random, device: SceneObject) -> list[Box]:
     return rng.sample([(0.0, top, 0.5, 1.0), (0.5, top, 1.0, 1.0)], count)
 
 
-def _free_cells(rng: Random, *, counts: Sequence[float] = (0.3, 0.4, 0.2, 0.1)) -> list[Box]:
-    """One large cell, two halves side by side or one above the other, or quarters.
-
-    `counts` are the chances of one to four cells.
-    """
-    count = rng.choices([1, 2, 3, 4], counts)[0]
+def _free_cells(rng: Random, chances: Sequence[float]) -> list[Box]:
+    """One large cell, two halves side by side or one above the other, or quarters, by their chances."""
+    count = rng.choices([1, 2, 3, 4], chances)[0]
     if count == 1:
         x, y = rng.uniform(0, 0.42), rng.uniform(0, 0.42)
         return [(x, y, x + 0.58, y + 0.58)]
@@ -201,7 +205,7 @@ def _pick_category(rng: Random, composition: Composition, taken: Sequence[str]) 
     """Often the same again or one in focus; never more of a kind than can be told apart."""
     once = ("RRU设备", "站点距离", "挡风板")
     free = [name for name in composition.small if taken.count(name) < (1 if name in once else MOST_OF_A_KIND)]
-    if taken and taken[-1] in free and rng.random() < 0.3:
+    if taken and taken[-1] in free and rng.random() < composition.repeat_chance:
         return taken[-1]
     focus = [name for name in composition.focus if name in free]
     return rng.choice(focus) if focus and rng.random() < 0.6 else rng.choice(free)
@@ -240,9 +244,9 @@ def _cut(box: Box, side: int, share: float) -> Box:
     return (left, y, right, y + height)
 
 
-def _number_groups(rng: Random, objects: Sequence[SceneObject]) -> list[SceneObject]:
+def _number_groups(rng: Random, objects: Sequence[SceneObject], chance: float) -> list[SceneObject]:
     """In some photos, round tags with one or two numbers on everything that bears such tags."""
-    if rng.random() >= _GROUPED_CHANCE:
+    if rng.random() >= chance:
         return list(objects)
     numbers = rng.sample(GROUP_NUMBERS, rng.choice([1, 2]))
     return [

@@ -30,7 +30,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
         f"equal counts of values that both have {percent(scores.count_accuracy)}"
     )
     reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.rejected_reasons.items())
-    rejected = [f"{len(evaluation.rejected)} photos were rejected and count as wrong: {reasons}"]
+    rejected = [f"rejected photos, which count as wrong: {len(evaluation.rejected)} ({reasons})"]
     return [shares, *(rejected if evaluation.rejected else []), *evaluation.unmatched.sentences()]
 
 

@@ -139,13 +139,14 @@ def summarise_readings(
 
 
 def write_document(path: Path, evaluation: Evaluation) -> None:
-    """Replace the JSON document at `path`. OutputError when it cannot be written."""
-    _write(path, json.dumps(evaluation.to_mapping(), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    """Replace the JSON document at `path`. OutputError when it cannot be written, or is the truth."""
+    text = json.dumps(evaluation.to_mapping(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    _write(path, text, truth=evaluation.subject.truth)
 
 
 def write_picture(path: Path, evaluation: Evaluation) -> None:
-    """Replace the picture at `path`. OutputError when it cannot be written."""
-    _write(path, picture(evaluation))
+    """Replace the picture at `path`. OutputError when it cannot be written, or is the truth."""
+    _write(path, picture(evaluation), truth=evaluation.subject.truth)
 
 
 def picture(evaluation: Evaluation) -> str:
@@ -156,8 +157,10 @@ def picture(evaluation: Evaluation) -> str:
     return draw_evaluation(evaluation.confusions, evaluation.scores, title=title)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, truth: Path) -> None:
     with output_errors(path):
+        if path.exists() and truth.exists() and path.samefile(truth):
+            raise OutputError(f"{path} is the truth that was compared with; give the path of another file")
         if path.exists() and not (path.is_file() or path.is_dir()):
             # Renaming over it would take the device's place, and for root that succeeds.
             raise OutputError(f"{path} is a device or pipe and cannot be replaced; give the path of a file")

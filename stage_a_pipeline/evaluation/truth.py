@@ -64,15 +64,15 @@ class Unmatched:
         )
 
     def sentences(self) -> list[str]:
-        """What people should know of it, one sentence per count above 0."""
+        """What people should know of it, one phrase per count above 0."""
         told = {
-            "photos have no line in the truth sidecar": self.photos_without_truth_line,
-            "photos have a line without a summary": self.photos_without_true_summary,
-            "truth lines have no photo": self.truth_lines_without_photo,
-            "truth lines are of photos that are there but not evaluated": self.truth_lines_not_evaluated,
-            "truth lines are of other missions": self.truth_lines_of_other_missions,
+            "photos without a line in the truth sidecar": self.photos_without_truth_line,
+            "photos whose line has no summary": self.photos_without_true_summary,
+            "truth lines without a photo": self.truth_lines_without_photo,
+            "truth lines of photos that are there but not evaluated": self.truth_lines_not_evaluated,
+            "truth lines of other missions": self.truth_lines_of_other_missions,
         }
-        return [f"{count} {sentence}" for sentence, count in told.items() if count]
+        return [f"{what}: {count}" for what, count in told.items() if count]
 
 
 @dataclass(frozen=True, slots=True)

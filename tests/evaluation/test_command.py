@@ -80,7 +80,7 @@ def test_the_picture_is_a_picture_and_the_terminal_shows_tables_and_files(render
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     for text in (MISSION, BRACKETS, "total", "attribute, the weakest first", "from answers",
                  "scores    scores.json", "picture   confusions.svg",
-                 f"{tree.broken} photos have a line without a summary"):  # fmt: skip
+                 f"photos whose line has no summary: {tree.broken}"):  # fmt: skip
         assert text in output
 
 
@@ -160,7 +160,7 @@ def test_low_scores_are_no_failure_and_damaged_photos_are_told(faked):
     assert code == 0, output
     document = json.loads((faked / "scores.json").read_text("utf-8"))
     assert document["rejected"]["reasons"] == {"read: truncated": 1}
-    assert "1 photos were rejected and count as wrong: 1 read: truncated" in output
+    assert "rejected photos, which count as wrong: 1 (1 read: truncated)" in output
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,13 @@ def test_errors_are_one_sentence_and_exit_with_1(faked, options, message):
     assert "Traceback" not in output
 
 
+def test_two_files_under_one_name_are_refused_before_anything_is_asked(faked):
+    code, output = evaluate(faked, "--json", "same", "--picture", str(faked / "same"))
+    assert code == 2
+    assert "--json and --picture name the same file" in output
+    assert not (faked / "output").exists()
+
+
 def test_scores_are_seen_although_their_file_cannot_be_written(faked):
     code, output = evaluate(faked, "--json", "settings.toml/x.json", "--picture", "confusions.svg")
     assert code == 1
@@ -192,7 +199,7 @@ def test_a_sidecar_that_fits_no_photo_says_what_there_is(faked):
     (faked / "other.jsonl").write_text('{"path": "别处/a.jpg", "summary": "无关图片"}\n', "utf-8")
     code, output = evaluate(faked, "--truth", "other.jsonl")
     assert code == 1
-    assert "16 photos have no line in the truth sidecar; 1 truth lines are of other missions" in output
+    assert "photos without a line in the truth sidecar: 16; truth lines of other missions: 1" in output
 
 
 def test_a_root_of_its_own_brings_its_own_truth(faked):

@@ -60,6 +60,18 @@ def test_a_pipe_is_refused_and_stays_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_fifo()] == ["pipe"]
 
 
+@pytest.mark.parametrize("write", [write_document, write_picture])
+def test_the_truth_is_never_replaced_under_whatever_name(tmp_path, write):
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("the truth")
+    (tmp_path / "link").symlink_to(truth)
+    shown = evaluation(*PAIRS)
+    shown = replace(shown, subject=replace(shown.subject, truth=truth))
+    with pytest.raises(OutputError, match=r"link is the truth .* give the path of another file"):
+        write(tmp_path / "link", shown)
+    assert truth.read_text() == "the truth"
+
+
 def test_a_mission_s_files_lie_beside_its_jsonl(tmp_path):
     paths = evaluation_paths(tmp_path, "任务")
     assert (paths.document.name, paths.picture.name) == (

@@ -199,7 +199,7 @@ def test_errors_come_before_any_photo_is_asked(tmp_path, root, evaluate):
     with pytest.raises(ConfigurationError, match="leave out --verdicts"):
         evaluate(verdicts=True)
     (root / "truth.jsonl").write_text('{"path": "x/y/z/a.jpg", "summary": "无关图片"}\n', "utf-8")
-    with pytest.raises(InputError, match=r"8 photos have no line .*; 1 truth lines are of other missions"):
+    with pytest.raises(InputError, match=r"photos without a line .*: 8; truth lines of other missions: 1"):
         evaluate()
     assert not (tmp_path / "out").exists()
 

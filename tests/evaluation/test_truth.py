@@ -116,10 +116,10 @@ def test_photos_are_matched_by_their_path_below_the_root(groups, sidecar_path):
         truth_lines_of_other_missions=1,
     )
     assert unmatched.sentences() == [
-        "1 photos have no line in the truth sidecar",
-        "1 photos have a line without a summary",
-        "1 truth lines have no photo",
-        "1 truth lines are of other missions",
+        "photos without a line in the truth sidecar: 1",
+        "photos whose line has no summary: 1",
+        "truth lines without a photo: 1",
+        "truth lines of other missions: 1",
     ]
 
 
@@ -168,7 +168,7 @@ def test_summaries_of_other_missions_are_not_looked_at(groups, sidecar_path):
 def test_no_true_summary_for_any_photo_is_an_error(groups, sidecar_path, lines):
     sidecar = read_sidecar(write(sidecar_path, *lines))
     truth = match_truth(MISSIONS[MISSION], groups, sidecar)
-    with pytest.raises(InputError, match=r"has no summary for any photo of 挡风板安装检查: .*photos have"):
+    with pytest.raises(InputError, match=r"has no summary for any photo of 挡风板安装检查: .*photos w"):
         require_truths([truth], sidecar, count_unmatched([truth], sidecar))
 
 

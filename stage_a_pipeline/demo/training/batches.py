@@ -2,7 +2,8 @@
 
 Kinds of step: `V` teaches the vision half the truth per cell, and `T` the same on views full of texts;
 `L` teaches the language half to write summaries from that truth, without a picture; `J` trains both
-joined; `B` teaches verdicts on groups, from text alone.
+joined; `B` teaches verdicts on groups, from text alone. `C` and `K` are `L` and `J` with many views that
+show several objects of a kind: counting is what the language half learns last.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ from stage_a_pipeline.records import LABELS
 if TYPE_CHECKING:
     import torch
 
-StepKind = Literal["V", "T", "L", "J", "B"]
+StepKind = Literal["V", "T", "L", "J", "B", "C", "K"]
 
 PICTURE_SIZES: Final = {(256, 192): 32, (192, 256): 30, (288, 160): 16, (160, 288): 12, (224, 224): 10}
 """Sizes at which the model sees photos of 4:3, 3:4, 16:9, 9:16 and 1:1, and their share."""
 
 TEXTS_TO_READ: Final = ("标签", "站点距离")
 """What is hardest to read and seldom in focus: practised more often than photos show it."""
+
+COUNTING_SHARE: Final = 0.5
+"""Share of views with several objects of a kind in the steps that practise counting."""
 
 _GROUP_SIZES: Final = {1: 25, 2: 25, 3: 20, 4: 13, 5: 8, 6: 5, 8: 3, 10: 1}
 _SCALES: Final = {1: 30, 2: 55, 3: 15}
@@ -133,9 +137,7 @@ class BatchMaker:
 
         width, height = rng.choices(list(PICTURE_SIZES), list(PICTURE_SIZES.values()))[0]
         vision_only = kind in ("V", "T")
-        rows = (
-            self._reading_scenes(rng) if kind == "T" else self._similar_scenes(rng, by_length=not vision_only)
-        )
+        rows = self._reading_scenes(rng) if kind == "T" else self._similar_scenes(rng, kind)
         system = build_prompt(rows[0][0]).system
         if rng.random() < 0.2:
             system = _shuffled_clauses(rng, system)
@@ -147,7 +149,7 @@ class BatchMaker:
         if not vision_only:
             users = [self._user_text(rng, mission) for mission, _ in rows]
             tokens, answers = self._summary_rows(before, columns * lines, users, scenes)
-        if kind != "L":
+        if kind not in ("L", "C"):
             pixels = np.stack([_photo(rng, scene, (width, height)) for scene in scenes])
             patches = torch.from_numpy(to_patches(pixels)).bfloat16()
         grid = (height // PATCH_SIDE, width // PATCH_SIDE)
@@ -157,13 +159,16 @@ class BatchMaker:
         missions = [rng.choice(self._missions) for _ in range(self._rows)]
         return [(mission, reading_scene(rng, mission.dataset)) for mission in missions]
 
-    def _similar_scenes(self, rng: Random, *, by_length: bool) -> list[tuple[Mission, Scene]]:
-        """Scenes whose summaries are about equally long, so that little is padded."""
+    def _similar_scenes(self, rng: Random, kind: StepKind) -> list[tuple[Mission, Scene]]:
+        """Scenes whose summaries, if they are read, are about equally long, so that little is padded."""
         pool = []
         for _ in range(self._rows * _POOL):
             mission = rng.choice(self._missions)
-            pool.append((mission, _practice_scene(rng, mission)))
-        if by_length:
+            counting = kind in ("C", "K") and rng.random() < COUNTING_SHARE
+            pool.append(
+                (mission, _counting_scene(rng, mission) if counting else _practice_scene(rng, mission))
+            )
+        if kind != "V":
             pool.sort(key=lambda row: len(row[1].summary))
         start = rng.randrange(_POOL) * self._rows
         return pool[start : start + self._rows]
@@ -237,6 +242,20 @@ def _practice_scene(rng: Random, mission: Mission) -> Scene:
     return compose_scene(
         rng, mission, irrelevant_chance=0.08, sound_chance=sound_chance, composition=composition
     )
+
+
+def _counting_scene(rng: Random, mission: Mission) -> Scene:
+    """A view with several objects of a kind, in equal and in unequal states, many of them in groups."""
+    own = COMPOSITIONS[mission.name]
+    composition = replace(
+        own,
+        focus=(),
+        device_chance=own.device_chance * 0.3,
+        cell_chances=(0.05, 0.35, 0.35, 0.25),
+        repeat_chance=0.75,
+        group_chance=0.6,
+    )
+    return compose_scene(rng, mission, sound_chance=rng.choice([0.2, 0.5, 0.8]), composition=composition)
 
 
 def _photo(rng: Random, scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -20,7 +20,7 @@ CELL_WEIGHT: Final = 5.0
 VALUES_WEIGHT: Final = 0.5
 """Weight of the loss of telling an attribute's values apart: rare ones drown in the loss per cell."""
 
-ALIGNMENT_WEIGHT: Final = {"V": 4.0, "T": 4.0, "J": 1.0}
+ALIGNMENT_WEIGHT: Final = {"V": 4.0, "T": 4.0, "J": 1.0, "K": 1.0}
 """Weight of the distance between vision features and the truth's embedding, by kind of step."""
 
 REPETITION_PENALTY: Final = 1.05
@@ -106,7 +106,7 @@ class Learner:
             features, stacked = vision_features(self.model, batch.patches, batch.grid)
             losses |= self._vision_losses(batch, features)
         elif batch.truth is not None:
-            features = self._noisy_embedding(batch.truth)
+            features = self._noisy_embedding(batch.truth, gaps=batch.kind == "L")
         if batch.tokens is not None and batch.answers is not None:
             states = language_states(
                 self.model,
@@ -133,10 +133,12 @@ class Learner:
             "alignment": ALIGNMENT_WEIGHT[batch.kind] * apart,
         }
 
-    def _noisy_embedding(self, truth: torch.Tensor) -> torch.Tensor:
+    def _noisy_embedding(self, truth: torch.Tensor, *, gaps: bool) -> torch.Tensor:
+        """The truth as an imperfect vision half gives it; with gaps nobody could count exactly."""
         noisy = truth + 0.08 * torch.randn_like(truth)
-        kept = torch.rand_like(truth) > 0.02
-        embedded = self._codec.embed(noisy * kept)
+        if gaps:
+            noisy = noisy * (torch.rand_like(truth) > 0.02)
+        embedded = self._codec.embed(noisy)
         return embedded + 0.15 * torch.randn_like(embedded)
 
 

@@ -41,17 +41,27 @@ class Phase:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Phases over which the learning rates rise to `peak`, a share of the full ones, and fall once."""
+
+    phases: tuple[Phase, ...]
+    peak: float = 1.0
+
+    def __len__(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
 DEFAULT_PLAN: Final = (
-    Phase("VVVVVLLB", 3200),
-    Phase("TTTTTVLB", 900),
-    Phase("JJJJJJTLB", 3700),
+    Course((Phase("VVVVVLLB", 3200), Phase("TTTTTVLB", 900), Phase("JJJJJJTLB", 3700))),
+    Course((Phase("JJJKKCCCCCTB", 8500),), peak=0.4),
 )
-"""See `batches` for the letters."""
+"""See `batches` for the letters. The first course teaches all but counting, the second that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Optimisation:
-    """How a step changes the weights. Both rates fall over the last `decay` of all steps.
+    """How a step changes the weights. Both rates fall over the last `decay` of a course's steps.
 
     `matrix_rate` is that of the matrices within the layers, `learning_rate` that of all else.
     """
@@ -66,7 +76,7 @@ class Optimisation:
     clip: float = 1.0
 
     def rate_at(self, step: int, total: int) -> float:
-        """The share of the full learning rates that a step takes."""
+        """The share of its course's peak rates that a step takes."""
         warm = min(1.0, (step + 1) / self.warm_up_steps)
         done = step / total
         start = 1 - self.decay
@@ -80,7 +90,7 @@ def train(
     out: Path,
     *,
     seed: int = 11,
-    plan: Sequence[Phase] = DEFAULT_PLAN,
+    plan: Sequence[Course] = DEFAULT_PLAN,
     device: str = "cpu",
     optimisation: Optimisation | None = None,
     save_every: int = 250,
@@ -110,8 +120,8 @@ def train(
     progress = _Progress(out / "progress.jsonl", first)
     with _one_thread():
         for step, batch in _batches(maker, recipe, range(first, total), workers):
-            rate = optimisation.rate_at(step, total)
-            progress.note(step, total, batch.kind, learner.learn(batch, rate=rate, seed=seed + step))
+            losses = learner.learn(batch, rate=recipe.rate_of(step), seed=seed + step)
+            progress.note(step, total, batch.kind, losses)
             if (step + 1) % save_every == 0 or step + 1 == total:
                 _save_state(learner, state_file, recipe, step + 1)
                 save_checkpoint(learner.model, tokenizer, out / "checkpoint")
@@ -123,19 +133,28 @@ class _Recipe:
     """Everything that decides the weights, apart from the device."""
 
     seed: int
-    plan: tuple[Phase, ...]
+    plan: tuple[Course, ...]
     optimisation: Optimisation
 
     def __len__(self) -> int:
-        return sum(phase.steps for phase in self.plan)
+        return sum(len(course) for course in self.plan)
 
     def kind_of(self, step: int) -> StepKind:
         """The kind of a step, drawn from its phase's mix."""
+        phases = [phase for course in self.plan for phase in course.phases]
         behind = 0
-        for phase in self.plan:
+        for phase in phases:
             behind += phase.steps
             if step < behind:
                 return cast("StepKind", Random(f"{self.seed}/kind/{step}").choice(phase.mix))
+        raise IndexError(step)
+
+    def rate_of(self, step: int) -> float:
+        """The share of the full learning rates that a step takes."""
+        for course in self.plan:
+            if step < len(course):
+                return course.peak * self.optimisation.rate_at(step, len(course))
+            step -= len(course)
         raise IndexError(step)
 
     def key(self) -> str:

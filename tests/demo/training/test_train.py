@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from stage_a_pipeline.demo.training import train as recipe
-from stage_a_pipeline.demo.training.train import Optimisation, Phase, train
+from stage_a_pipeline.demo.training.train import Course, Optimisation, Phase, train
 from stage_a_pipeline.errors import ConfigurationError
 
-PLAN = (Phase("VLBT", 3), Phase("J", 7))
+PLAN = (Course((Phase("VLBT", 3), Phase("J", 7))),)
 SMALL = Optimisation(rows=2, warm_up_steps=2)
 
 
@@ -116,3 +116,17 @@ def test_the_rate_warms_up_stays_and_falls():
     assert rates[10:50] == [1.0] * 40
     assert rates[50:] == sorted(rates[50:], reverse=True)
     assert 0.02 < rates[-1] < 0.03
+
+
+def test_every_course_has_its_own_rise_and_fall():
+    plan = (Course((Phase("V", 30), Phase("J", 70))), Course((Phase("JC", 50),), peak=0.4))
+    plan_rates = recipe._Recipe(1, plan, Optimisation(warm_up_steps=10))
+    rates = [plan_rates.rate_of(step) for step in range(len(plan_rates))]
+    assert len(rates) == 150
+    assert (max(rates[:100]), max(rates[100:])) == (1.0, 0.4)
+    assert rates[99] < 0.03 < rates[110] == 0.4
+    assert rates[149] < 0.02
+    assert {plan_rates.kind_of(step) for step in range(100, 150)} == {"J", "C"}
+    for beyond in (plan_rates.rate_of, plan_rates.kind_of):
+        with pytest.raises(IndexError):
+            beyond(150)
