@@ -93,8 +93,10 @@ def test_unseen_scenes_of_all_missions_get_valid_summaries(tree, tmp_path, repet
     assert evaluation.scores.photos == tree.photos - tree.broken >= 60
     assert len(evaluation.per_mission) == len(MISSIONS)
     assert evaluation.rejected == {}
-    assert evaluation.scores.valid >= 0.95
-    assert evaluation.scores.exact_match >= 0.85
+    assert evaluation.scores.valid >= 0.98
+    assert evaluation.scores.exact_match >= 0.92
+    assert evaluation.scores.attribute_recall >= 0.97
+    assert evaluation.scores.attribute_precision >= 0.97
 
 
 def test_unseen_groups_get_verdicts_of_two_lines(model, tokenizer):
