@@ -20,7 +20,7 @@ _RECORDS = dg.TableSchema(
 )
 _ROWS = 6
 _RECORD_ROWS = 12
-_TEXT_LIMIT = 160
+_TEXT_LIMIT = 320
 
 
 def groups_preview(groups: Sequence[Group]) -> dg.MarkdownMetadataValue:

@@ -66,7 +66,7 @@ def test_a_photo_that_cannot_be_shown_says_why(tmp_path):
 def test_long_answers_are_shortened_to_one_line(hostile):
     outcome = Summary(ImageRef(0, 1, hostile), "sha", "x", "stop", 1, 1, text="长" * 500 + "\n二")
     ((_, _, text),) = cells(outcomes_preview([outcome]).value)
-    assert len(text) == 160
+    assert len(text) == 320
     assert text.endswith("…")
 
 
