@@ -85,7 +85,9 @@ def test_a_finished_training_is_not_repeated(uninterrupted):
     assert (uninterrupted / "checkpoint" / "model.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("changes", [{"seed": 2}, {"plan": PLAN[:1]}, {"optimisation": Optimisation(rows=3)}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 2}, {"plan": (Course(PLAN[0].phases[:1]),)}, {"optimisation": Optimisation(rows=3)}]
+)
 def test_the_state_of_another_training_is_refused(uninterrupted, changes):
     with pytest.raises(ConfigurationError, match=r"training_state\.pt belongs to a training with other"):
         run(uninterrupted, **changes)
