@@ -14,6 +14,9 @@ from stage_a_pipeline.missions import Mission, MissionTable
 
 LAYOUT: Final = "<root>/<mission>/{审核不通过|审核通过}/<group>/*.{jpg,jpeg,png}"
 PHOTO_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+TRUTH_NAME: Final = "truth.jsonl"
+"""The truth sidecar's name where it lies in the root, as demo trees bring it and evaluations look for it."""
+
 _REMEDY: Final = f"set discovery.input_root (STAGE_A_INPUT_ROOT) to the root of {LAYOUT}"
 _NAMES_SHOWN: Final = 12
 

@@ -17,11 +17,11 @@ from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.demo.reviews import encode_workbook, review_rows
 from stage_a_pipeline.demo.tree_plan import PlannedGroup, plan_tree
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import Mission, load_missions
 from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
 
 WORKBOOK_NAME: Final = "reviews.xlsx"
-TRUTH_NAME: Final = "truth.jsonl"
 LISTING_NAME: Final = ".demo_tree.json"
 """Lists the files that a tree consists of: only a folder that holds it, and nothing else, is overwritten."""
 

@@ -14,7 +14,6 @@ from stage_a_pipeline.evaluation.document import (
     write_picture,
 )
 from stage_a_pipeline.evaluation.truth import (
-    TRUTH_NAME,
     count_unmatched,
     find_sidecar,
     match_truth,
@@ -23,6 +22,7 @@ from stage_a_pipeline.evaluation.truth import (
     tree_root,
 )
 from stage_a_pipeline.inference.shard import RunPlan
+from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import EngineSettings, EvaluationSettings

@@ -15,7 +15,6 @@ from stage_a_pipeline.evaluation.document import Evaluation, Subject, read_outco
 from stage_a_pipeline.evaluation.mission import checkpoint_name
 from stage_a_pipeline.evaluation.scores import Reading
 from stage_a_pipeline.evaluation.truth import (
-    TRUTH_NAME,
     MissionTruth,
     Sidecar,
     count_unmatched,
@@ -38,6 +37,7 @@ from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import leased, list_workers
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.inference.shard import mission_recipe, run_shard
+from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
 from stage_a_pipeline.records import Outcome
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings

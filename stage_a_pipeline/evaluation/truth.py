@@ -12,12 +12,12 @@ from typing import Final
 
 from stage_a_pipeline.errors import InputError, RecordError
 from stage_a_pipeline.evaluation.form import summary_defect
+from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.jsonl import load_json_line, numbered_lines
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.records import LABELS, Group, ImageRef, Label
 from stage_a_pipeline.settings import EvaluationSettings
 
-TRUTH_NAME: Final = "truth.jsonl"
 _REMEDY: Final = "correct evaluation.truth (--truth), or put the file there"
 
 

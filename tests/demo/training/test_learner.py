@@ -1,10 +1,12 @@
 """What a step of learning weighs, and which weights each optimiser changes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
-from stage_a_pipeline.demo.training.learner import CellTruthCodec, _build_optimisers, _values_loss
+from stage_a_pipeline.demo.training.learner import CellTruthCodec, Learner, _build_optimisers, _values_loss
 from stage_a_pipeline.demo.training.model import build_model
 from stage_a_pipeline.demo.training.supervision import all_states, channel_count
 from stage_a_pipeline.demo.training.tokenizer import train_tokenizer
@@ -64,3 +66,11 @@ def test_every_weight_is_changed_by_one_optimiser_and_matrices_of_layers_by_muon
     assert "model.language_model.layers.0.self_attn.q_proj.weight" in by_muon
     assert "model.visual.blocks.0.attn.qkv.weight" in by_muon
     assert not any("embed" in name or "norm" in name for name in by_muon)
+
+
+@pytest.mark.parametrize(("gaps", "lowest", "highest"), [(True, 0.015, 0.03), (False, 0.0, 0.005)])
+def test_only_with_gaps_a_part_of_the_embedded_truth_is_missing(gaps, lowest, highest):
+    torch.manual_seed(1)
+    learner = SimpleNamespace(_codec=SimpleNamespace(embed=lambda truth: truth))
+    embedded = Learner._noisy_embedding(learner, torch.ones(1, 1000, 100), gaps=gaps)
+    assert lowest <= (embedded < 0.5).float().mean() <= highest
