@@ -199,7 +199,7 @@ def _run(
     """The figures of one run, and its raw answers by the photo's place, those of rejected ones included."""
     recipe = mission_recipe(load_missions()[MISSION], settings)
     batching = BatchingOptions(settings.engine.batch_size, mode)
-    with Journal(journal_dir, "bench") as journal:
+    with Journal(journal_dir, "bench", [MISSION]) as journal:
         generation = generation_options(settings.engine)
         scheduler = ShardScheduler(engine, journal, {MISSION: recipe}, generation, batching)
         cpu, wall = time.process_time(), time.perf_counter()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,16 @@ from typing import Any, BinaryIO, Final
 
 from stage_a_pipeline.engines.base import FinishReason
 from stage_a_pipeline.errors import JournalError, OutputError
+from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
+from stage_a_pipeline.storage import atomic_write
 
+_SUMMARISED: Final = "summarised"
+_KEY_PATTERN: Final = re.compile(
+    rb'\{"sha256":"([^"\\]*)","fingerprint":"([^"\\]*)","status":"([^"\\]*)"',
+)
+_WORTH_COMPACTING: Final = 1000
 _CRC_MARK: Final = b',"crc":"'
 _CRC_TAIL: Final = len(b'00000000"}\n')
-_KEY_BYTES: Final = 16
 
 Fingerprint = str
 
@@ -44,43 +51,35 @@ def run_fingerprint(*parts: str) -> Fingerprint:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    file: int
-    offset: int
-
-
 class Journal:
-    """The answers of one output folder and mission; this shard's new ones are appended.
+    """The answers below an output folder's `journal`; a shard's new ones are appended.
 
-    Opening reads every `*.jsonl` of the folder, keeping 16 bytes and a file position per answer, not
-    the text. Where two shards answered the same photo, this shard's answer is found, so that a run that
-    goes on says what it said before. A torn last line of this shard's file is cut off; `torn_bytes`
-    tells how much was lost. Raises JournalError with file and line for damage anywhere else and for a
-    file that cannot be read, OutputError when not writable.
+    Every mission has a folder, every shard a file in those of its own missions. Opening reads all of
+    them, those of other missions too: an answer belongs to a photo's content and a fingerprint,
+    whichever mission asked. It keeps 24 bytes per answer, not the text. Where several shards answered
+    the same photo, this shard's answer is found, so that a run that goes on says what it said before.
+
+    A torn last line of an own file is cut off, and what no longer counts is removed from it once that is
+    the greater part (`notices` tells both). Raises JournalError with file and line for damage anywhere
+    else in the own missions' files and for a file that cannot be read, OutputError when not writable. Of
+    a mission that is not this shard's, damage costs the answers behind it and is told in `notices`.
     """
 
-    def __init__(self, folder: Path, shard: str) -> None:
-        self.path = folder / f"{shard}.jsonl"
-        self.torn_bytes = 0
-        self._index: dict[bytes, _Place] = {}
+    def __init__(self, folder: Path, shard: str, missions: Sequence[str]) -> None:
+        self.notices: list[str] = []
         self._files: list[BinaryIO] = []
+        self._own: dict[str, _OwnFile] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._out = self.path.open("ab")
-        except OSError as error:
-            raise OutputError(
-                f"journal {self.path} cannot be written: {error.strerror}; check the output folder"
-            ) from error
-        try:
-            self._replay(folder)
+            for mission in missions:
+                self._own[mission] = _OwnFile(folder / mission / f"{shard}.jsonl", self.notices)
+            self._index = AnswerIndex(self._replay(folder))
         except BaseException:
             self._close_files()
             raise
 
     def find(self, content_sha256: str, fingerprint: Fingerprint) -> Answer | None:
         """The answer given before to these bytes under this fingerprint."""
-        place = self._index.get(_key(content_sha256, fingerprint))
+        place = self._index.find(answer_key(content_sha256, fingerprint))
         if place is None:
             return None
         line = self._read_at(place)
@@ -94,21 +93,22 @@ class Journal:
 
     def knows(self, content_sha256: str, fingerprint: Fingerprint) -> bool:
         """Whether `find` would give an answer; cheap, and safe to call from other threads."""
-        return _key(content_sha256, fingerprint) in self._index
+        return answer_key(content_sha256, fingerprint) in self._index
 
     def __len__(self) -> int:
         return len(self._index)
 
     def append_answer(
-        self, photo: str, content_sha256: str, fingerprint: Fingerprint, answer: Answer
+        self, mission: str, photo: str, content_sha256: str, fingerprint: Fingerprint, answer: Answer
     ) -> None:
         """Write one answer; it is safe once `commit` returns. `photo` is for people who read along."""
-        offset = self._write(
+        own = self._own[mission]
+        offset = own.append(
             {
-                "photo": photo,
                 "sha256": content_sha256,
                 "fingerprint": fingerprint,
-                "status": "summarised",
+                "status": _SUMMARISED,
+                "photo": photo,
                 "text": answer.raw_text,
                 "finish_reason": answer.finish_reason,
                 "prompt_tokens": answer.prompt_tokens,
@@ -116,18 +116,25 @@ class Journal:
                 "attempts": answer.attempts,
             }
         )
-        self._index[_key(content_sha256, fingerprint)] = _Place(self._own_file, offset)
+        self._index.add(answer_key(content_sha256, fingerprint), Place(own.number, offset))
 
     def append_failure(
-        self, photo: str, content_sha256: str, fingerprint: Fingerprint, *, reason: str, attempts: int
+        self,
+        mission: str,
+        photo: str,
+        content_sha256: str,
+        fingerprint: Fingerprint,
+        *,
+        reason: str,
+        attempts: int,
     ) -> None:
         """Write that a photo has no answer, and why."""
-        self._write(
+        self._own[mission].append(
             {
-                "photo": photo,
                 "sha256": content_sha256,
                 "fingerprint": fingerprint,
                 "status": "rejected",
+                "photo": photo,
                 "reason": reason,
                 "attempts": attempts,
             }
@@ -135,12 +142,8 @@ class Journal:
 
     def commit(self) -> None:
         """Make everything appended so far survive a crash of the machine."""
-        try:
-            # A line whose write failed still stands in the buffer.
-            self._out.flush()
-            os.fsync(self._out.fileno())
-        except OSError as error:
-            raise self._not_written(error) from error
+        for own in self._own.values():
+            own.commit()
 
     def close(self) -> None:
         """Commit, and close all files."""
@@ -157,84 +160,172 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _replay(self, folder: Path) -> None:
-        self._cut_torn_line()
-        # Later places replace earlier ones: the own file comes last.
-        others = sorted(path for path in folder.glob("*.jsonl") if path != self.path)
-        for path in (*others, self.path):
-            self._own_file = len(self._files)
+    def _replay(self, folder: Path) -> Iterator[tuple[bytes, Place]]:
+        """Keys and places of all answers; the own files come last, since later places replace earlier."""
+        own = {file.path: file for file in self._own.values()}
+        for path in sorted(folder.glob("*/*.jsonl")):
+            if path not in own:
+                number = len(self._files)
+                yield from self._answers_in(path, number, foreign=path.parent.name not in self._own)
+        for file in own.values():
+            file.number = len(self._files)
+            yield from self._answers_in(file.path, file.number, foreign=False)
+
+    def _answers_in(self, path: Path, number: int, *, foreign: bool) -> Iterator[tuple[bytes, Place]]:
+        try:
             with _reading(path):
                 self._files.append(path.open("rb"))
-            for offset, line in _intact_lines(path):
-                if line["status"] == "summarised":
-                    key = _key(line["sha256"], line["fingerprint"])
-                    self._index[key] = _Place(self._own_file, offset)
+            for line in _intact_lines(path):
+                if line.answered:
+                    yield line.key, Place(number, line.offset)
+        except JournalError as error:
+            if not foreign:
+                raise
+            self.notices.append(f"answers of another mission are not reused: {error}")
 
     def _close_files(self) -> None:
-        for file in (self._out, *self._files):
+        for file in (*(own.stream for own in self._own.values()), *self._files):
             # What was committed is safe. After a failed commit, closing fails once more for the same
             # cause, and would hide the error that names the remedy.
             with suppress(OSError):
                 file.close()
 
-    def _cut_torn_line(self) -> None:
-        size = self.path.stat().st_size
-        kept = _end_of_last_line(self.path, size)
-        if kept < size:
-            self.torn_bytes = size - kept
-            os.truncate(self.path, kept)
-            self._out.seek(0, os.SEEK_END)
-
-    def _write(self, fields: dict[str, object]) -> int:
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        head = body[:-1]
-        offset = self._out.tell()
-        try:
-            self._out.write(head + _CRC_MARK + f'{zlib.crc32(head):08x}"}}\n'.encode())
-            # At once to the system, so that a killed process loses no line that it has finished.
-            self._out.flush()
-        except OSError as error:
-            raise self._not_written(error) from error
-        return offset
-
-    def _not_written(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"journal {self.path} cannot be written: {error.strerror}; free space or check the folder, "
-            "then run again: finished photos are kept"
-        )
-
-    def _read_at(self, place: _Place) -> dict[str, Any]:
+    def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
         file.seek(place.offset)
         return _parse(file.readline(), Path(file.name), None)
 
 
+class _OwnFile:
+    """A shard's file of one mission, to append to."""
+
+    def __init__(self, path: Path, notices: list[str]) -> None:
+        self.path = path
+        self.number = -1
+        self._committed = True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.stream = path.open("ab")
+        except OSError as error:
+            raise OutputError(
+                f"journal {path} cannot be written: {error.strerror}; check the output folder"
+            ) from error
+        try:
+            if torn := self._cut_torn_line():
+                notices.append(f"cut a torn last line of {torn} bytes off {path}")
+            if removed := self._compact():
+                notices.append(f"removed {removed} lines that no longer count from {path}")
+        except BaseException:
+            self.stream.close()
+            raise
+
+    def append(self, fields: Mapping[str, object]) -> int:
+        """Write one line, at once to the system: a killed process loses none that it has finished."""
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        head = body[:-1]
+        offset = self.stream.tell()
+        self._committed = False
+        with self._writing():
+            self.stream.write(head + _CRC_MARK + f'{zlib.crc32(head):08x}"}}\n'.encode())
+            self.stream.flush()
+        return offset
+
+    def commit(self) -> None:
+        """Make what was appended survive a crash of the machine."""
+        if self._committed:
+            return
+        with self._writing():
+            # A line whose write failed still stands in the buffer.
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+        self._committed = True
+
+    def _cut_torn_line(self) -> int:
+        size = self.path.stat().st_size
+        kept = _end_of_last_line(self.path, size)
+        if kept < size:
+            os.truncate(self.path, kept)
+            self.stream.seek(0, os.SEEK_END)
+        return size - kept
+
+    def _compact(self) -> int:
+        """Keep the last line per photo and fingerprint alone, once most others are dead; their number.
+
+        Whoever reads the former file meanwhile goes on reading it: it is replaced, not changed.
+        """
+        last = AnswerIndex((line.key, Place(0, line.offset)) for line in _intact_lines(self.path))
+        dead = last.given - len(last)
+        if dead < _WORTH_COMPACTING or dead < len(last):
+            return 0
+        with self.path.open("rb") as old, atomic_write(self.path, "wb") as new:
+            for place in last.places():
+                old.seek(place.offset)
+                new.write(old.readline())
+        self.stream.close()
+        self.stream = self.path.open("ab")
+        return dead
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"journal {self.path} cannot be written: {error.strerror}; free space or check the folder, "
+                "then run again: finished photos are kept"
+            ) from error
+
+
 def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
-    """How many different photos the journals of a folder answer: those a run of that fingerprint would
-    reuse, or without one, those of every fingerprint. Raises JournalError."""
-    keys = {
-        _key(line["sha256"], line["fingerprint"])
-        for path in sorted(folder.glob("*.jsonl"))
-        for _, line in _intact_lines(path)
-        if line["status"] == "summarised" and fingerprint in (None, _of_run(line["fingerprint"]))
-    }
-    return len(keys)
+    """How many different photos the journals of a mission's folder answer: those a run of that fingerprint
+    would reuse, or without one, those of every fingerprint. Raises JournalError."""
+    wanted = None if fingerprint is None else fingerprint.encode()
+    return len(
+        AnswerIndex(
+            (line.key, Place(0, 0))
+            for path in sorted(folder.glob("*.jsonl"))
+            for line in _intact_lines(path)
+            # A sampled answer's fingerprint is that of its run, followed by its photo's place.
+            if line.answered and wanted in (None, line.fingerprint.partition(b":")[0])
+        )
+    )
 
 
-def _of_run(fingerprint: Fingerprint) -> Fingerprint:
-    """The run's own fingerprint: a sampled answer's is followed by its photo's place."""
-    return fingerprint.partition(":")[0]
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What the index needs of a line that begins at `offset`."""
+
+    offset: int
+    sha256: bytes
+    fingerprint: bytes
+    answered: bool
+
+    @property
+    def key(self) -> bytes:
+        return answer_key(self.sha256, self.fingerprint)
 
 
-def _intact_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Offsets and contents of all complete lines; a torn last line of another shard is passed over."""
+def _intact_lines(path: Path) -> Iterator[_Line]:
+    """All complete lines; a torn last line of another shard is passed over."""
     offset = 0
     with _reading(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield offset, _parse(line, path, number)
+            yield _read_key(_checked(line, path, number), offset)
             offset += len(line)
+
+
+def _read_key(head: bytes, offset: int) -> _Line:
+    # What `append` writes begins so, and reading no further is several times faster than all of it.
+    if found := _KEY_PATTERN.match(head):
+        sha256, fingerprint, status = found.groups()
+    else:
+        fields = _fields(head)
+        sha256, fingerprint, status = (
+            str(fields[name]).encode("utf-8", "surrogatepass") for name in ("sha256", "fingerprint", "status")
+        )
+    return _Line(offset, sha256, fingerprint, status == _SUMMARISED.encode())
 
 
 @contextmanager
@@ -250,16 +341,25 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _parse(line: bytes, path: Path, number: int | None) -> dict[str, Any]:
+    return _fields(_checked(line, path, number))
+
+
+def _fields(head: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads((head + b"}").decode("utf-8", "surrogatepass"))
+    return fields
+
+
+def _checked(line: bytes, path: Path, number: int | None) -> bytes:
+    """The line up to its CRC. JournalError when that does not fit."""
     head, mark, tail = line.rpartition(_CRC_MARK)
-    intact = mark and len(tail) == _CRC_TAIL and tail[:8] == f"{zlib.crc32(head):08x}".encode()
+    intact = mark and len(tail) == _CRC_TAIL and tail[:8] == b"%08x" % zlib.crc32(head)
     if not intact:
         where = f"line {number}" if number is not None else "a line"
         raise JournalError(
             f"journal {path}, {where} is damaged; restore the file, or remove it "
             "to have its photos summarised again"
         )
-    fields: dict[str, Any] = json.loads((head + b"}").decode("utf-8", "surrogatepass"))
-    return fields
+    return head
 
 
 def _end_of_last_line(path: Path, size: int, chunk: int = 1 << 16) -> int:
@@ -274,7 +374,3 @@ def _end_of_last_line(path: Path, size: int, chunk: int = 1 << 16) -> int:
                 return start + found + 1
             end = start
     return 0
-
-
-def _key(content_sha256: object, fingerprint: object) -> bytes:
-    return hashlib.blake2b(f"{content_sha256}:{fingerprint}".encode(), digest_size=_KEY_BYTES).digest()

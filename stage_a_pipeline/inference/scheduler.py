@@ -200,15 +200,15 @@ class ShardScheduler:
 
     def _conclude(self, photo: _Photo, result: Result) -> Outcome:
         """The outcome of an asked photo, written to the journal."""
-        name, sha256 = request_id(photo.ref), photo.content_sha256
+        name, mission, sha256 = request_id(photo.ref), photo.ref.group.mission, photo.content_sha256
         fingerprint = self._answer_fingerprint(photo.ref)
         rejection = _rejection(photo, result)
         if rejection is None:
             answer = _answer(result)
-            self._journal.append_answer(name, sha256, fingerprint, answer)
+            self._journal.append_answer(mission, name, sha256, fingerprint, answer)
             return _summary(photo.ref, sha256, answer, reused=False)
         self._journal.append_failure(
-            name, sha256, fingerprint, reason=rejection.reason, attempts=rejection.attempts
+            mission, name, sha256, fingerprint, reason=rejection.reason, attempts=rejection.attempts
         )
         self._warn(f"photo rejected ({rejection.reason}): {rejection.detail}")
         return rejection

@@ -104,11 +104,11 @@ def run_shard(
     warn = listeners.warning or log
     with (
         claim_output(work / "locks", mission, run_id=run_id, purpose=f"summarise on {worker.key}"),
-        Journal(work / "journal" / mission, worker.key) as journal,
+        Journal(work / "journal", worker.key, [mission]) as journal,
         ExitStack() as device,
     ):
-        if journal.torn_bytes:
-            warn(f"cut a torn last line of {journal.torn_bytes} bytes off {journal.path}")
+        for notice in journal.notices:
+            warn(notice)
         engine: Engine = IdleEngine()
         if _needs_engine(refs, journal, recipe, settings):
             device.enter_context(leased(worker, settings.inference.lease_dir, on_wait=warn))

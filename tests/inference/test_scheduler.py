@@ -34,7 +34,7 @@ def refs(tmp_path):
 def run(
     tmp_path, refs, engine, *, batch_size=4, mode="cross_group", options=GREEDY, journal="j", **listeners
 ):
-    with Journal(tmp_path / journal, "cpu") as opened:
+    with Journal(tmp_path / journal, "cpu", [MISSION]) as opened:
         scheduler = ShardScheduler(
             engine,
             opened,
@@ -298,7 +298,7 @@ def test_progress_is_told_after_a_batch_not_at_its_first_photo(tmp_path, refs):
 
 
 def test_outcomes_are_told_only_once_the_journal_keeps_them(tmp_path, refs, fake):
-    with Journal(tmp_path / "j", "cpu") as journal:
+    with Journal(tmp_path / "j", "cpu", [MISSION]) as journal:
         scheduler = ShardScheduler(fake(), journal, {MISSION: RECIPE}, GREEDY, BatchingOptions(4))
         commit, kept = journal.commit, 0
 
@@ -315,7 +315,7 @@ def test_outcomes_are_told_only_once_the_journal_keeps_them(tmp_path, refs, fake
 def test_a_photo_read_long_ago_is_told_although_only_known_ones_follow(tmp_path, refs):
     time, seen = [0.0], []
     run(tmp_path, refs[6:], FakeEngine())
-    with Journal(tmp_path / "j", "cpu") as journal:
+    with Journal(tmp_path / "j", "cpu", [MISSION]) as journal:
         scheduler = ShardScheduler(
             FakeEngine(FakeBehaviour(refill=True)),
             journal,

@@ -50,16 +50,16 @@ batchings = st.builds(
 class WatchedJournal(Journal):
     """Knows which photos are safe: written, and committed since."""
 
-    def __init__(self, folder, shard):
-        super().__init__(folder, shard)
+    def __init__(self, folder, shard, missions):
+        super().__init__(folder, shard, missions)
         self.written, self.safe = set(), set()
 
-    def append_answer(self, photo, content_sha256, *arguments):
-        super().append_answer(photo, content_sha256, *arguments)
+    def append_answer(self, mission, photo, content_sha256, *arguments):
+        super().append_answer(mission, photo, content_sha256, *arguments)
         self.written.add(content_sha256)
 
-    def append_failure(self, photo, content_sha256, *arguments, **more):
-        super().append_failure(photo, content_sha256, *arguments, **more)
+    def append_failure(self, mission, photo, content_sha256, *arguments, **more):
+        super().append_failure(mission, photo, content_sha256, *arguments, **more)
         self.written.add(content_sha256)
 
     def commit(self):
@@ -79,7 +79,7 @@ def write_tree(root, groups):
 
 def run(folder, refs, engine, batching, options, told):
     """Append every outcome to `told`, and check that it was safe by then."""
-    with WatchedJournal(folder, "cpu") as journal:
+    with WatchedJournal(folder, "cpu", [MISSION]) as journal:
         scheduler = ShardScheduler(engine, journal, {MISSION: RECIPE}, options, batching)
         for outcome in scheduler.run(refs):
             told.append(outcome)
@@ -129,7 +129,7 @@ def test_every_photo_ends_once_and_a_second_run_asks_only_what_is_missing(
         assert all(isinstance(outcome, Summary) or outcome.stage == "read" for outcome in again)
         assert texts.items() <= {place(outcome): outcome.raw_text for outcome in again}.items()
         assert all(outcome.reused for outcome in again if place(outcome) in texts)
-        lines = [json.loads(line) for line in (journal / "cpu.jsonl").read_bytes().splitlines()]
+        lines = [json.loads(line) for line in (journal / MISSION / "cpu.jsonl").read_bytes().splitlines()]
         answered = Counter(
             (line["sha256"], line["fingerprint"]) for line in lines if line["status"] == "summarised"
         )
