@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ _KEY_BYTES: Final = 16
 _OFFSET_BITS: Final = 47
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The number of a file, below 65,536, and the offset of a line in it."""
 
     file: int
@@ -31,7 +29,7 @@ def answer_key(content_sha256: str | bytes, fingerprint: str | bytes) -> bytes:
 class AnswerIndex:
     """From keys to places: sorted arrays of what was there before, a dict of what is added.
 
-    Of several answers under one key, the last is found. `given` says how many there were at first.
+    Of several answers under one key, the last is found.
     Reading is safe from other threads than the one that adds.
     """
 
@@ -50,7 +48,6 @@ class AnswerIndex:
         self._places = np.frombuffer(places, np.int64)[order[last]]
         self._added: dict[bytes, Place] = {}
         self._replaced = 0
-        self.given = len(places)
 
     def __len__(self) -> int:
         return len(self._places) + len(self._added) - self._replaced
@@ -67,6 +64,10 @@ class AnswerIndex:
     def places(self) -> Iterator[Place]:
         """The places of what was there at first and was not replaced then, in their order in the files."""
         yield from (_unpacked(int(place)) for place in np.sort(self._places))
+
+    def count_in(self, file: int) -> int:
+        """How many of those places are in a file."""
+        return int((self._places >> _OFFSET_BITS == file).sum())
 
     def add(self, key: bytes, place: Place) -> None:
         """From now on the answer under the key stands there."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from stage_a_pipeline.engines.base import FinishReason
 from stage_a_pipeline.errors import JournalError, OutputError
@@ -68,11 +68,14 @@ class Journal:
     def __init__(self, folder: Path, shard: str, missions: Sequence[str]) -> None:
         self.notices: list[str] = []
         self._files: list[BinaryIO] = []
+        self._lines: list[int] = []
         self._own: dict[str, _OwnFile] = {}
         try:
             for mission in missions:
                 self._own[mission] = _OwnFile(folder / mission / f"{shard}.jsonl", self.notices)
             self._index = AnswerIndex(self._replay(folder))
+            if self._compact():
+                self._index = AnswerIndex(self._replay(folder))
         except BaseException:
             self._close_files()
             raise
@@ -162,6 +165,7 @@ class Journal:
 
     def _replay(self, folder: Path) -> Iterator[tuple[bytes, Place]]:
         """Keys and places of all answers; the own files come last, since later places replace earlier."""
+        self._close_read_files()
         own = {file.path: file for file in self._own.values()}
         for path in sorted(folder.glob("*/*.jsonl")):
             if path not in own:
@@ -175,7 +179,9 @@ class Journal:
         try:
             with _reading(path):
                 self._files.append(path.open("rb"))
+            self._lines.append(0)
             for line in _intact_lines(path):
+                self._lines[number] += 1
                 if line.answered:
                     yield line.key, Place(number, line.offset)
         except JournalError as error:
@@ -183,12 +189,28 @@ class Journal:
                 raise
             self.notices.append(f"answers of another mission are not reused: {error}")
 
+    def _compact(self) -> bool:
+        """Whether any own file was shortened."""
+        shortened = False
+        for own in self._own.values():
+            lines, answers = self._lines[own.number], self._index.count_in(own.number)
+            if lines - answers >= max(_WORTH_COMPACTING, answers) and (removed := own.compact(lines)):
+                self.notices.append(f"removed {removed} bytes of lines that no longer count from {own.path}")
+                shortened = True
+        return shortened
+
     def _close_files(self) -> None:
-        for file in (*(own.stream for own in self._own.values()), *self._files):
+        for own in self._own.values():
             # What was committed is safe. After a failed commit, closing fails once more for the same
             # cause, and would hide the error that names the remedy.
             with suppress(OSError):
-                file.close()
+                own.stream.close()
+        self._close_read_files()
+
+    def _close_read_files(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files, self._lines = [], []
 
     def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
@@ -213,8 +235,6 @@ class _OwnFile:
         try:
             if torn := self._cut_torn_line():
                 notices.append(f"cut a torn last line of {torn} bytes off {path}")
-            if removed := self._compact():
-                notices.append(f"removed {removed} lines that no longer count from {path}")
         except BaseException:
             self.stream.close()
             raise
@@ -248,22 +268,23 @@ class _OwnFile:
             self.stream.seek(0, os.SEEK_END)
         return size - kept
 
-    def _compact(self) -> int:
-        """Keep the last line per photo and fingerprint alone, once most others are dead; their number.
+    def compact(self, lines: int) -> int:
+        """Of so many lines keep the last per photo and fingerprint alone; how many bytes others had.
 
         Whoever reads the former file meanwhile goes on reading it: it is replaced, not changed.
         """
         last = AnswerIndex((line.key, Place(0, line.offset)) for line in _intact_lines(self.path))
-        dead = last.given - len(last)
-        if dead < _WORTH_COMPACTING or dead < len(last):
+        if len(last) == lines:
             return 0
-        with self.path.open("rb") as old, atomic_write(self.path, "wb") as new:
+        with _reading(self.path), self.path.open("rb") as old, atomic_write(self.path, "wb") as new:
+            kept = 0
             for place in last.places():
                 old.seek(place.offset)
-                new.write(old.readline())
+                kept += new.write(old.readline())
+            before = old.seek(0, os.SEEK_END)
         self.stream.close()
         self.stream = self.path.open("ab")
-        return dead
+        return before - kept
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -291,8 +312,7 @@ def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """What the index needs of a line that begins at `offset`."""
 
     offset: int

@@ -260,8 +260,13 @@ def test_lines_that_no_longer_count_are_removed_once_they_are_most(tmp_path, mon
     monkeypatch.setattr(journal_module, "_WORTH_COMPACTING", 10)
     rejected_nightly(tmp_path, nights=30)
     reader = file_of(tmp_path).open("rb")
+    before = file_of(tmp_path).stat().st_size
     with opened(tmp_path) as journal:
-        assert journal.notices == [f"removed 29 lines that no longer count from {file_of(tmp_path)}"]
+        removed = before - file_of(tmp_path).stat().st_size
+        assert removed > before * 0.8
+        assert journal.notices == [
+            f"removed {removed} bytes of lines that no longer count from {file_of(tmp_path)}"
+        ]
         assert (journal.find("a", "f"), journal.find("b", "f")) == (ANSWER, ANSWER)
         assert not journal.knows("x", "f")
         journal.append_answer(BBU, "g/c.jpg", "c", "f", ANSWER)
@@ -278,11 +283,22 @@ def test_lines_that_no_longer_count_are_removed_once_they_are_most(tmp_path, mon
 
 def test_few_dead_lines_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(journal_module, "_WORTH_COMPACTING", 10)
-    rejected_nightly(tmp_path, nights=10)
+    rejected_nightly(tmp_path, nights=9)
     before = file_of(tmp_path).read_bytes()
     with opened(tmp_path) as journal:
         assert journal.notices == []
     assert file_of(tmp_path).read_bytes() == before
+
+
+def test_many_failures_of_different_photos_all_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "_WORTH_COMPACTING", 10)
+    with opened(tmp_path) as journal:
+        for number in range(30):
+            journal.append_failure(BBU, "g/x.jpg", str(number), "f", reason="empty", attempts=2)
+    before = file_of(tmp_path).stat()
+    with opened(tmp_path) as journal:
+        assert journal.notices == []
+    assert file_of(tmp_path).stat().st_ino == before.st_ino
 
 
 def test_the_fingerprint_depends_on_every_part_and_its_place():
