@@ -15,6 +15,8 @@ StageAError
 ├── EngineError                       one call of an engine that failed
 │   ├── EngineOutOfMemoryError             too many photos at once for the device
 │   └── EngineContractError           answers of the wrong number or for other requests
+├── WorkerError                       a worker process that died or hung, and that nothing replaces
+├── StoppedError                      a run that was asked to stop
 └── FailureBudgetError                more groups rejected than the settings allow
 
 A message names the file or group, says what was wrong, and what to do about it.
@@ -112,6 +114,14 @@ class EngineOutOfMemoryError(EngineError):
 
 class EngineContractError(EngineError):
     """An engine returned the wrong number of answers, or answers to other requests."""
+
+
+class WorkerError(StageAError):
+    """A worker process died or hung, and no device was left to go on; finished photos are kept."""
+
+
+class StoppedError(StageAError):
+    """The run was asked to stop; finished photos are kept."""
 
 
 class FailureBudgetError(StageAError):

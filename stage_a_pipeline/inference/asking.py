@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
@@ -37,6 +37,33 @@ class BatchingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordeal:
+    """A photo that is being decoded or asked: who is to blame if the process dies meanwhile.
+
+    `crashes` is how often that has happened before.
+    """
+
+    name: str
+    mission: str
+    content_sha256: str
+    fingerprint: Fingerprint
+    crashes: int = 0
+
+
+class Watch:
+    """Who watches over a shard from outside, and may stop it. This one does neither."""
+
+    def begin(self, ordeal: Ordeal) -> None:
+        """A photo is about to be decoded or asked. Called from several threads."""
+
+    def end(self, name: str) -> None:
+        """That photo's decoding or asking is over. Called from several threads."""
+
+    def alive(self) -> None:
+        """The shard goes on. Called at every step, from the device's thread; raises StoppedError to stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listeners:
     """Who is told what while a shard runs; all are called from the device's thread.
 
@@ -46,6 +73,7 @@ class Listeners:
     progress: ProgressListener | None = None
     warning: Callable[[str], None] | None = None
     inputs: Callable[[Sequence[InputTrace]], None] | None = None
+    watch: Watch = field(default_factory=Watch)
 
 
 def request_id(ref: ImageRef) -> str:

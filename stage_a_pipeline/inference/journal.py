@@ -25,6 +25,7 @@ from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_k
 from stage_a_pipeline.storage import atomic_write
 
 _SUMMARISED: Final = "summarised"
+_CRASHED: Final = "crashed"
 _KEY_PATTERN: Final = re.compile(
     rb'\{"sha256":"([^"\\]*)","fingerprint":"([^"\\]*)","status":"([^"\\]*)"',
 )
@@ -70,6 +71,7 @@ class Journal:
         self._files: list[BinaryIO] = []
         self._lines: list[int] = []
         self._own: dict[str, _OwnFile] = {}
+        self._crashed: dict[bytes, Place] = {}
         try:
             for mission in missions:
                 self._own[mission] = _OwnFile(folder / mission / f"{shard}.jsonl", self.notices)
@@ -97,6 +99,11 @@ class Journal:
     def knows(self, content_sha256: str, fingerprint: Fingerprint) -> bool:
         """Whether `find` would give an answer; cheap, and safe to call from other threads."""
         return answer_key(content_sha256, fingerprint) in self._index
+
+    def crashes(self, content_sha256: str, fingerprint: Fingerprint) -> int:
+        """How often a worker died over this photo, as `record_crash` wrote it."""
+        place = self._crashed.get(answer_key(content_sha256, fingerprint))
+        return 0 if place is None else int(self._read_at(place)["crashes"])
 
     def __len__(self) -> int:
         return len(self._index)
@@ -182,8 +189,11 @@ class Journal:
             self._lines.append(0)
             for line in _intact_lines(path):
                 self._lines[number] += 1
-                if line.answered:
-                    yield line.key, Place(number, line.offset)
+                place = Place(number, line.offset)
+                if line.status == _SUMMARISED.encode():
+                    yield line.key, place
+                elif line.status == _CRASHED.encode():
+                    self._crashed[line.key] = place
         except JournalError as error:
             if not foreign:
                 raise
@@ -297,6 +307,36 @@ class _OwnFile:
             ) from error
 
 
+def record_crash(
+    folder: Path,
+    shard: str,
+    mission: str,
+    photo: str,
+    content_sha256: str,
+    fingerprint: Fingerprint,
+    *,
+    crashes: int,
+) -> None:
+    """Write to the file of a shard whose worker is dead that it died over this photo, `crashes` times so far.
+
+    Raises OutputError.
+    """
+    own = _OwnFile(folder / mission / f"{shard}.jsonl", [])
+    try:
+        own.append(
+            {
+                "sha256": content_sha256,
+                "fingerprint": fingerprint,
+                "status": _CRASHED,
+                "photo": photo,
+                "crashes": crashes,
+            }
+        )
+        own.commit()
+    finally:
+        own.stream.close()
+
+
 def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
     """How many different photos the journals of a mission's folder answer: those a run of that fingerprint
     would reuse, or without one, those of every fingerprint. Raises JournalError."""
@@ -307,7 +347,7 @@ def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
             for path in sorted(folder.glob("*.jsonl"))
             for line in _intact_lines(path)
             # A sampled answer's fingerprint is that of its run, followed by its photo's place.
-            if line.answered and wanted in (None, line.fingerprint.partition(b":")[0])
+            if line.status == _SUMMARISED.encode() and wanted in (None, line.fingerprint.partition(b":")[0])
         )
     )
 
@@ -318,7 +358,7 @@ class _Line(NamedTuple):
     offset: int
     sha256: bytes
     fingerprint: bytes
-    answered: bool
+    status: bytes
 
     @property
     def key(self) -> bytes:
@@ -345,7 +385,7 @@ def _read_key(head: bytes, offset: int) -> _Line:
         sha256, fingerprint, status = (
             str(fields[name]).encode("utf-8", "surrogatepass") for name in ("sha256", "fingerprint", "status")
         )
-    return _Line(offset, sha256, fingerprint, status == _SUMMARISED.encode())
+    return _Line(offset, sha256, fingerprint, status)
 
 
 @contextmanager

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> Iterator[R]:
+class Lookahead(Generic[T, R]):
     """`map` on `workers` threads, results in order, at most `window` of them computed but not taken.
 
-    An exception of `function` is raised in its place; closing the iterator drops what is waiting.
+    To be iterated once. An exception of `function` is raised in its place; closing the iterator drops
+    what is waiting.
     """
-    source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
-        pending: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(source, window))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in islice(source, 1))
-                yield result
-                # Without this, the frame would hold the last result until the next is asked for.
-                del result
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+    def __init__(self, function: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> None:
+        self._function = function
+        self._source = iter(items)
+        self._workers = workers
+        self._window = window
+        self._pending: deque[Future[R]] = deque()
+
+    def __iter__(self) -> Iterator[R]:
+        pending = self._pending
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="ahead") as pool:
+
+            def submit(count: int) -> None:
+                pending.extend(pool.submit(self._function, item) for item in islice(self._source, count))
+
+            try:
+                submit(self._window)
+                while pending:
+                    result = pending.popleft().result()
+                    submit(1)
+                    yield result
+                    # Without this, the frame would hold the last result until the next is asked for.
+                    del result
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def settle(self) -> None:
+        """Wait until nothing is being computed; nothing new begins before the next result is taken."""
+        wait(self._pending)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from stage_a_pipeline.engines.base import Engine, GenerationOptions, Request
 from stage_a_pipeline.errors import PhotoError
-from stage_a_pipeline.images import decode_photo, read_photo
+from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
 from stage_a_pipeline.inference.asking import (
     BatchingOptions,
     Listeners,
+    Ordeal,
     Recipe,
     answer_defect,
     answer_fingerprint,
@@ -24,7 +25,7 @@ from stage_a_pipeline.inference.batching import may_join
 from stage_a_pipeline.inference.bisection import EngineFailure
 from stage_a_pipeline.inference.in_flight import InFlight, Result
 from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal
-from stage_a_pipeline.inference.lookahead import map_ahead
+from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 
@@ -32,23 +33,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMMIT_SECONDS = 0.5
+MOST_CRASHES = 2
+"""So often a process may die over a photo before the photo is left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Suspect:
+    """A photo's file that is not decoded yet, since a process has died over it so often."""
+
+    file: PhotoFile
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Photo:
-    """A photo that was read; decoded only if no answer to it was known then."""
+    """A photo that was read; decoded only if no answer to it was known then, and nobody died over it."""
 
     ref: ImageRef
     content_sha256: str
     image: Image | None
     seconds: float
+    suspect: _Suspect | None = None
 
 
 class ShardScheduler:
     """Runs the photos of one shard through one engine.
 
     Every photo ends exactly once, as a Summary or a Rejection; what an engine may do to it on the way is
-    told in InFlight. At most two batches of decoded photos exist at a time: one under way, and one
+    told in InFlight. A photo over which a worker has died is decoded and asked alone, and not at all
+    when that has happened twice. At most two batches of decoded photos exist at a time: one under way, and one
     ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
     Raises EngineContractError when the engine's answers do not match its requests, JournalError and
     OutputError from the journal.
@@ -72,6 +85,7 @@ class ShardScheduler:
         self._generation = generation
         self._batching = batching
         self._listeners = listeners or Listeners()
+        self._watch = self._listeners.watch
         self._clock = clock
         self._in_flight = InFlight(
             engine,
@@ -81,6 +95,7 @@ class ShardScheduler:
             listeners=self._listeners,
             clock=clock,
         )
+        self._ahead: Lookahead[ImageRef, _Photo | Rejection]
         self._open: dict[str, _Photo] = {}
         self._open_group: int | None = None
         self._concluded: list[tuple[_Photo, Outcome]] = []
@@ -103,6 +118,7 @@ class ShardScheduler:
     def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         with closing(self._in_flight):
             for item in self._photos_ahead(refs):
+                self._watch.alive()
                 if isinstance(item, Rejection):
                     self._warn(f"photo rejected ({item.reason}): {item.detail}")
                     yield item
@@ -122,12 +138,13 @@ class ShardScheduler:
             yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
         else:
             self._twins[key] = []
-            yield from self._ask(photo)
+            yield from self._ask(photo) if photo.suspect is None else self._ask_alone(photo, photo.suspect)
 
     def _photos_ahead(self, refs: Sequence[ImageRef]) -> Iterator[_Photo | Rejection]:
-        photos = map_ahead(
+        self._ahead = Lookahead(
             self._read, refs, workers=self._batching.decode_workers, window=self._batching.batch_size
         )
+        photos = iter(self._ahead)
         while True:
             asked = self._clock()
             item = next(photos, None)
@@ -143,16 +160,44 @@ class ShardScheduler:
     def _read(self, ref: ImageRef) -> _Photo | Rejection:
         """Runs on the decoding threads."""
         started = self._clock()
-        fit = partial(self._engine.target_size, max_pixels=self._recipes[ref.group.mission].max_pixels)
         sha256 = None
         try:
             file = read_photo(ref.image.path)
             sha256 = file.sha256
-            known = self._journal.knows(sha256, self._answer_fingerprint(ref))
-            image = None if known else decode_photo(file, fit=fit)
+            if self._journal.knows(sha256, self._answer_fingerprint(ref)):
+                return _Photo(ref, sha256, None, self._clock() - started)
+            if crashes := self._journal.crashes(sha256, self._answer_fingerprint(ref)):
+                return self._suspect(ref, _Suspect(file, crashes))
+            image = self._decode(ref, file)
         except PhotoError as error:
-            return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
+            return _unreadable(ref, error, sha256)
         return _Photo(ref, sha256, image, self._clock() - started)
+
+    def _decode(self, ref: ImageRef, file: PhotoFile, crashes: int = 0) -> Image:
+        fit = partial(self._engine.target_size, max_pixels=self._recipes[ref.group.mission].max_pixels)
+        with self._watched(ref, file.sha256, crashes):
+            return decode_photo(file, fit=fit)
+
+    def _suspect(self, ref: ImageRef, suspect: _Suspect) -> _Photo | Rejection:
+        sha256, crashes = suspect.file.sha256, suspect.crashes
+        if crashes < MOST_CRASHES:
+            return _Photo(ref, sha256, None, 0.0, suspect)
+        detail = (
+            f"{request_id(ref)}: a worker process died {crashes} times over this photo; it is left out until "
+            "the settings, the checkpoint or the photo change"
+        )
+        return Rejection(ref, "summarise", "crashed", detail, content_sha256=sha256, attempts=crashes)
+
+    @contextmanager
+    def _watched(self, ref: ImageRef, sha256: str, crashes: int) -> Iterator[None]:
+        self._watch.begin(self._ordeal(ref, sha256, crashes))
+        try:
+            yield
+        finally:
+            self._watch.end(request_id(ref))
+
+    def _ordeal(self, ref: ImageRef, sha256: str, crashes: int) -> Ordeal:
+        return Ordeal(request_id(ref), ref.group.mission, sha256, self._answer_fingerprint(ref), crashes)
 
     def _ask(self, photo: _Photo) -> Iterator[Outcome]:
         """Put the photo under way, and let the engine work while there is no room for another one."""
@@ -160,11 +205,27 @@ class ShardScheduler:
             yield from self._finish_open()
         self._open_group = photo.ref.group_index
         request = self._request(photo)
+        crashes = photo.suspect.crashes if photo.suspect is not None else 0
+        self._watch.begin(self._ordeal(photo.ref, photo.content_sha256, crashes))
         self._in_flight.add(request)
         # The pixels live in the request alone, which the engine drops when the photo is done.
-        self._open[request.id] = replace(photo, image=None)
+        self._open[request.id] = replace(photo, image=None, suspect=None)
         while not self._in_flight.room:
             yield from self._advance()
+
+    def _ask_alone(self, photo: _Photo, suspect: _Suspect) -> Iterator[Outcome]:
+        """Decode and ask a photo while nothing else goes on, so that it alone is to blame for a crash."""
+        yield from self._finish_open()
+        self._ahead.settle()
+        try:
+            image = self._decode(photo.ref, suspect.file, suspect.crashes)
+        except PhotoError as error:
+            self._warn(f"photo rejected ({error.reason}): {error}")
+            for ref in (photo.ref, *self._twins.pop(self._key(photo))):
+                yield _unreadable(ref, error, photo.content_sha256)
+            return
+        yield from self._ask(replace(photo, image=image))
+        yield from self._finish_open()
 
     def _finish_open(self) -> Iterator[Outcome]:
         while self._in_flight:
@@ -173,7 +234,9 @@ class ShardScheduler:
         yield from self._commit()
 
     def _advance(self) -> Iterator[Outcome]:
+        self._watch.alive()
         for result in self._in_flight.step():
+            self._watch.end(result.request_id)
             photo = self._open.pop(result.request_id)
             self._concluded.append((photo, self._conclude(photo, result)))
             self.metrics.inferred += 1
@@ -234,6 +297,10 @@ class ShardScheduler:
     def _warn(self, sentence: str) -> None:
         if self._listeners.warning is not None:
             self._listeners.warning(sentence)
+
+
+def _unreadable(ref: ImageRef, error: PhotoError, sha256: str | None) -> Rejection:
+    return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
 
 
 def _rejection(photo: _Photo, result: Result) -> Rejection | None:

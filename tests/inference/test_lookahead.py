@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from stage_a_pipeline.inference.lookahead import map_ahead
+from stage_a_pipeline.inference.lookahead import Lookahead
 
 
 def test_results_come_in_order_whatever_finishes_first():
@@ -11,7 +11,7 @@ def test_results_come_in_order_whatever_finishes_first():
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item
 
-    assert list(map_ahead(slow_first, range(30), workers=4, window=8)) == list(range(30))
+    assert list(Lookahead(slow_first, range(30), workers=4, window=8)) == list(range(30))
 
 
 def test_never_more_than_a_window_is_computed_ahead():
@@ -24,7 +24,7 @@ def test_never_more_than_a_window_is_computed_ahead():
             ahead = max(ahead, started - taken)
         return item
 
-    for _ in map_ahead(count, range(50), workers=4, window=5):
+    for _ in Lookahead(count, range(50), workers=4, window=5):
         with lock:
             taken += 1
         time.sleep(0.001)
@@ -37,11 +37,29 @@ def test_an_exception_is_raised_in_its_place():
             raise ValueError("three")
         return item
 
-    results = map_ahead(fail_at_three, range(9), workers=2, window=4)
+    results = iter(Lookahead(fail_at_three, range(9), workers=2, window=4))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
 
 
 def test_nothing_to_do_gives_nothing():
-    assert list(map_ahead(str, [], workers=1, window=3)) == []
+    assert list(Lookahead(str, [], workers=1, window=3)) == []
+
+
+def test_settling_waits_for_what_has_begun_and_nothing_new_begins():
+    done = []
+
+    def slowly(item):
+        time.sleep(0.02)
+        done.append(item)
+        return item
+
+    ahead = Lookahead(slowly, range(20), workers=2, window=5)
+    results = iter(ahead)
+    assert next(results) == 0
+    ahead.settle()
+    assert sorted(done) == list(range(6))
+    time.sleep(0.05)
+    assert len(done) == 6
+    assert list(results) == list(range(1, 20))
