@@ -160,6 +160,12 @@ class InferenceSettings(_Section):
     max_failed_fraction: float = Field(
         0.1, ge=0.0, le=1.0, description="Share of rejected groups (two at least) above which a run fails."
     )
+    worker_processes: bool = Field(
+        True, description="Whether each shard runs in a process of its own, which may crash or hang."
+    )
+    stall_seconds: float = Field(
+        600.0, gt=0, description="A worker process that is silent for so long is replaced by another."
+    )
     lease_dir: FilePath | None = Field(
         None, description="Folder of the device leases; unset is one per user in the temporary folder."
     )

@@ -141,7 +141,7 @@ def shard_to_table(
 ) -> pa.Table:
     """The places of a shard's photos, with what its worker must know as schema metadata."""
     rows = ({"group_index": ref.group_index, "image_index": ref.image_index} for ref in refs)
-    return with_metadata(_of_groups(_table(SHARD, rows), groups), metadata)
+    return with_metadata(of_groups(_table(SHARD, rows), groups), metadata)
 
 
 def shard_from_table(table: pa.Table, groups: Sequence[Group]) -> list[ImageRef]:
@@ -154,7 +154,7 @@ def shard_from_table(table: pa.Table, groups: Sequence[Group]) -> list[ImageRef]
 
 def outcomes_to_table(outcomes: Iterable[Outcome], groups: Sequence[Group]) -> pa.Table:
     """Outcomes as OUTCOMES, in the given order; `groups` are the sampled groups their places refer to."""
-    return _of_groups(_table(OUTCOMES, map(_outcome_row, outcomes)), groups)
+    return of_groups(_table(OUTCOMES, map(outcome_row, outcomes)), groups)
 
 
 def outcomes_from_table(table: pa.Table, groups: Sequence[Group]) -> list[Outcome]:
@@ -176,7 +176,7 @@ def records_to_table(records: Iterable[GroupRecord], groups: Sequence[Group]) ->
         }
         for record in records
     )
-    return _of_groups(_table(RECORDS, rows), groups)
+    return of_groups(_table(RECORDS, rows), groups)
 
 
 def records_from_table(table: pa.Table) -> list[GroupRecord]:
@@ -221,11 +221,13 @@ def table_metadata(table: pa.Table) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"ARROW:schema"}
 
 
-def _of_groups(table: pa.Table, groups: Sequence[Group]) -> pa.Table:
+def of_groups(table: pa.Table, groups: Sequence[Group]) -> pa.Table:
+    """The table with the digest of the groups that its places refer to."""
     return with_metadata(table, {_GROUPS_DIGEST: groups_digest(groups)})
 
 
-def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+def outcome_row(outcome: Outcome) -> dict[str, Any]:
+    """One row of OUTCOMES."""
     group = outcome.ref.group
     row: dict[str, Any] = {
         "group_index": outcome.ref.group_index,

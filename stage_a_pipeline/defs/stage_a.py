@@ -1,10 +1,8 @@
 """stage_a_summaries: a graph of one planning op, one pinned op per device, and one that merges."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -13,17 +11,18 @@ from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import outcomes_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.delivery import keep_rejections
-from stage_a_pipeline.engines import InputTrace
 from stage_a_pipeline.errors import FailureBudgetError
-from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.assembly import check_failure_budget, order_outcomes, rejected_groups
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
-from stage_a_pipeline.inference.shard import RunPlan, mission_recipe, plan_run, require_plan, run_shard
-from stage_a_pipeline.storage import atomic_write, claim_output, ensure_folder, prune_folders
+from stage_a_pipeline.inference.shard import RunPlan, ShardTask, mission_recipe, plan_run, require_fingerprint
+from stage_a_pipeline.inference.supervision import Audience, run_task
+from stage_a_pipeline.inference.task_files import Task
+from stage_a_pipeline.storage import claim_output, prune_folders
 from stage_a_pipeline.tables import (
     groups_from_table,
+    of_groups,
     outcomes_from_table,
     outcomes_to_table,
     shard_from_table,
@@ -66,28 +65,26 @@ def summarise_shard(
     """Summarise one device's photos; what an earlier run finished is taken from the journal."""
     told = table_metadata(shard)
     worker = Worker(told["device"], int(told["ordinal"]))
-    loaded = settings.load()
+    loaded, mission = settings.load(), context.partition_key
     plan = RunPlan.from_metadata(told)
-    recipe = mission_recipe(MISSIONS[context.partition_key], loaded)
-    require_plan(recipe, plan)
+    recipe = mission_recipe(MISSIONS[mission], loaded)
+    require_fingerprint(recipe, plan.fingerprint)
     groups = groups_from_table(sampled_groups)
-    inputs = loaded.output.work_dir / "inputs" / context.partition_key / f"{worker.key}.jsonl"
-    result = run_shard(
-        shard_from_table(shard, groups),
-        worker,
-        recipe=recipe,
-        settings=loaded,
-        run_id=context.run_id,
-        listeners=Listeners(
-            progress=progress.listener(context.log, f"{context.partition_key} on {worker.key}"),
+    refs = shard_from_table(shard, groups)
+    task = Task(ShardTask(worker.key, refs, worker, {mission: recipe}, loaded, context.run_id), groups)
+    outcomes, metrics = run_task(
+        task,
+        [other for other in list_workers(loaded.engine.devices) if other != worker],
+        loaded.output.work_dir / "scratch" / context.run_id / f"task-{worker.key}",
+        Audience(
+            progress=progress.listener(context.log, f"{mission} on {worker.key}"),
             warning=partial(progress.notice, context.log),
-            inputs=_input_record(inputs) if loaded.engine.verify_inputs else None,
+            log=context.log.info,
         ),
-        log=context.log.info,
     )
-    context.add_output_metadata({worker.key: dg.MetadataValue.json(result.metrics.to_mapping())})
-    metrics = {"metrics": json.dumps(result.metrics.to_mapping())}
-    return with_metadata(outcomes_to_table(result.outcomes, groups), plan.to_metadata() | metrics)
+    context.add_output_metadata({worker.key: dg.MetadataValue.json(metrics.to_mapping())})
+    told_on = plan.to_metadata() | {"metrics": json.dumps(metrics.to_mapping())}
+    return with_metadata(of_groups(outcomes, groups), told_on)
 
 
 @dg.op
@@ -142,16 +139,3 @@ def stage_a_summaries(sampled_groups: pa.Table) -> pa.Table:
     """See the ops."""
     shards = plan_shards(sampled_groups).map(lambda shard: summarise_shard(sampled_groups, shard))
     return merge_shards(sampled_groups, shards.collect())
-
-
-def _input_record(path: Path) -> Callable[[Sequence[InputTrace]], None]:
-    """Writes what reached the model for a shard's first batch, one JSON line per photo."""
-    recorded: list[InputTrace] = []
-
-    def record(traces: Sequence[InputTrace]) -> None:
-        recorded.extend(traces)
-        ensure_folder(path.parent)
-        with atomic_write(path) as file:
-            file.writelines(json.dumps(asdict(trace), ensure_ascii=False) + "\n" for trace in recorded)
-
-    return record

@@ -36,7 +36,7 @@ from stage_a_pipeline.inference.assembly import clean_outcomes
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import leased, list_workers
 from stage_a_pipeline.inference.metrics import ProgressListener
-from stage_a_pipeline.inference.shard import mission_recipe, run_shard
+from stage_a_pipeline.inference.shard import ShardTask, mission_recipe, run_shard
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
 from stage_a_pipeline.records import Outcome
@@ -142,16 +142,8 @@ def _read(truth: MissionTruth, recipe: Recipe, settings: Settings, audience: Aud
         if refs:
             bar = audience.bar(f"{truth.mission.name} on {worker.key}", "photos")
             listeners = Listeners(progress=bar, warning=audience.notice)
-            result = run_shard(
-                refs,
-                worker,
-                recipe=recipe,
-                settings=settings,
-                run_id=run_id,
-                listeners=listeners,
-                log=lambda _: None,
-            )
-            outcomes += result.outcomes
+            task = ShardTask(worker.key, refs, worker, {truth.mission.name: recipe}, settings, run_id)
+            run_shard(task, listeners=listeners, log=lambda _: None, keep=outcomes.append)
     return read_outcomes(truth, clean_outcomes(outcomes))
 
 

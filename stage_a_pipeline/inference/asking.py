@@ -9,7 +9,7 @@ from typing import Final
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace
 from stage_a_pipeline.inference.batching import BatchingMode
-from stage_a_pipeline.inference.journal import Fingerprint
+from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import ImageRef
@@ -34,20 +34,6 @@ class BatchingOptions:
     batch_size: int
     mode: BatchingMode = "cross_group"
     decode_workers: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Ordeal:
-    """A photo that is being decoded or asked: who is to blame if the process dies meanwhile.
-
-    `crashes` is how often that has happened before.
-    """
-
-    name: str
-    mission: str
-    content_sha256: str
-    fingerprint: Fingerprint
-    crashes: int = 0
 
 
 class Watch:

@@ -47,6 +47,20 @@ class Answer:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ordeal:
+    """A photo that is being decoded or asked: who is to blame if the process dies meanwhile.
+
+    `crashes` is how often that has happened.
+    """
+
+    name: str
+    mission: str
+    content_sha256: str
+    fingerprint: Fingerprint
+    crashes: int = 0
+
+
 def run_fingerprint(*parts: str) -> Fingerprint:
     """SHA-256 over everything but the photo that shapes an answer: engine, prompt, image settings."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -307,29 +321,20 @@ class _OwnFile:
             ) from error
 
 
-def record_crash(
-    folder: Path,
-    shard: str,
-    mission: str,
-    photo: str,
-    content_sha256: str,
-    fingerprint: Fingerprint,
-    *,
-    crashes: int,
-) -> None:
-    """Write to the file of a shard whose worker is dead that it died over this photo, `crashes` times so far.
+def record_crash(folder: Path, shard: str, ordeal: Ordeal) -> None:
+    """Write to the file of a shard, whose worker is dead, over which photo and how often workers died.
 
     Raises OutputError.
     """
-    own = _OwnFile(folder / mission / f"{shard}.jsonl", [])
+    own = _OwnFile(folder / ordeal.mission / f"{shard}.jsonl", [])
     try:
         own.append(
             {
-                "sha256": content_sha256,
-                "fingerprint": fingerprint,
+                "sha256": ordeal.content_sha256,
+                "fingerprint": ordeal.fingerprint,
                 "status": _CRASHED,
-                "photo": photo,
-                "crashes": crashes,
+                "photo": ordeal.name,
+                "crashes": ordeal.crashes,
             }
         )
         own.commit()

@@ -15,7 +15,6 @@ from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
 from stage_a_pipeline.inference.asking import (
     BatchingOptions,
     Listeners,
-    Ordeal,
     Recipe,
     answer_defect,
     answer_fingerprint,
@@ -24,7 +23,7 @@ from stage_a_pipeline.inference.asking import (
 from stage_a_pipeline.inference.batching import may_join
 from stage_a_pipeline.inference.bisection import EngineFailure
 from stage_a_pipeline.inference.in_flight import InFlight, Result
-from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal
+from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal, Ordeal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
@@ -61,8 +60,8 @@ class ShardScheduler:
 
     Every photo ends exactly once, as a Summary or a Rejection; what an engine may do to it on the way is
     told in InFlight. A photo over which a worker has died is decoded and asked alone, and not at all
-    when that has happened twice. At most two batches of decoded photos exist at a time: one under way, and one
-    ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
+    when that has happened twice. At most two batches of decoded photos exist at a time: one under way, and
+    one ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
     Raises EngineContractError when the engine's answers do not match its requests, JournalError and
     OutputError from the journal.
     """

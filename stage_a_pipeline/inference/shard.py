@@ -13,7 +13,7 @@ from stage_a_pipeline.errors import ConfigurationError, PhotoError
 from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
 from stage_a_pipeline.inference.devices import Worker, leased
-from stage_a_pipeline.inference.journal import Journal, run_fingerprint
+from stage_a_pipeline.inference.journal import Fingerprint, Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.missions import Mission
@@ -46,11 +46,23 @@ class RunPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardResult:
-    """What a shard hands back: one outcome per photo, and what it took."""
+class ShardTask:
+    """One shard's photos, of one mission or several, where they are run, and how each mission's are asked.
 
-    outcomes: list[Outcome]
-    metrics: ShardMetrics
+    The shard keeps its `name`, that of its journal files, wherever it is run.
+    """
+
+    name: str
+    refs: Sequence[ImageRef]
+    worker: Worker
+    recipes: Mapping[str, Recipe]
+    settings: Settings
+    run_id: str
+
+    @property
+    def missions(self) -> list[str]:
+        """The missions of the photos, sorted."""
+        return sorted({ref.group.mission for ref in self.refs})
 
 
 def plan_run(mission: Mission, settings: Settings) -> RunPlan:
@@ -59,9 +71,9 @@ def plan_run(mission: Mission, settings: Settings) -> RunPlan:
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), settings.model_dump(mode="json"))
 
 
-def require_plan(recipe: Recipe, plan: RunPlan) -> None:
+def require_fingerprint(recipe: Recipe, planned: Fingerprint) -> None:
     """ConfigurationError when what the answers depend on has changed since the run was planned."""
-    if recipe.fingerprint != plan.fingerprint:
+    if recipe.fingerprint != planned:
         raise ConfigurationError(
             "settings, prompts or the checkpoint have changed since this run was planned; "
             "start a new run: photos that were finished are not repeated where nothing changed for them"
@@ -83,59 +95,59 @@ def mission_recipe(mission: Mission, settings: Settings) -> Recipe:
 
 
 def run_shard(
-    refs: Sequence[ImageRef],
-    worker: Worker,
+    task: ShardTask,
     *,
-    recipe: Recipe,
-    settings: Settings,
-    run_id: str,
     listeners: Listeners,
     log: Callable[[str], None],
-) -> ShardResult:
-    """Summarise the photos of one mission's shard on one device.
+    keep: Callable[[Outcome], None],
+) -> ShardMetrics:
+    """Summarise a shard's photos on its device, in this process; `keep` takes each outcome.
 
-    The mission's output is claimed first, so that a second run is refused at once rather than kept
-    waiting for the device. `log` is told what happens, the warning listener what people should know.
-    Raises LockedError, ConfigurationError, and what ShardScheduler raises.
+    The outputs are claimed first, so that a second run is refused at once rather than kept waiting for
+    the device. `log` is told what happens, the warning listener what people should know. Raises
+    LockedError, ConfigurationError, and what ShardScheduler raises.
     """
-    assert refs, "an empty shard is not planned"
-    mission = refs[0].group.mission
+    assert task.refs, "an empty shard is not planned"
+    settings, worker = task.settings, task.worker
     work = settings.output.work_dir
     warn = listeners.warning or log
-    with (
-        claim_output(work / "locks", mission, run_id=run_id, purpose=f"summarise on {worker.key}"),
-        Journal(work / "journal", worker.key, [mission]) as journal,
-        ExitStack() as device,
-    ):
+    with ExitStack() as held:
+        for mission in task.missions:
+            purpose = f"summarise on {worker.key}"
+            held.enter_context(claim_output(work / "locks", mission, run_id=task.run_id, purpose=purpose))
+        journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
         for notice in journal.notices:
             warn(notice)
         engine: Engine = IdleEngine()
-        if _needs_engine(refs, journal, recipe, settings):
-            device.enter_context(leased(worker, settings.inference.lease_dir, on_wait=warn))
+        if _needs_engine(task, journal):
+            held.enter_context(leased(worker, settings.inference.lease_dir, on_wait=warn))
             log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
             engine = load_engine(settings.engine, worker.device)
         try:
             scheduler = ShardScheduler(
                 engine,
                 journal,
-                {mission: recipe},
+                task.recipes,
                 generation_options(settings.engine),
                 batching_options(settings),
                 listeners=listeners,
             )
-            return ShardResult(list(scheduler.run(refs)), scheduler.metrics)
+            for outcome in scheduler.run(task.refs):
+                keep(outcome)
+            return scheduler.metrics
         finally:
             engine.close()
 
 
-def _needs_engine(refs: Sequence[ImageRef], journal: Journal, recipe: Recipe, settings: Settings) -> bool:
+def _needs_engine(task: ShardTask, journal: Journal) -> bool:
     """Whether any readable photo has no answer yet: without one, neither device nor model is needed."""
-    greedy = generation_options(settings.engine).greedy
-    for ref in refs:
+    greedy = generation_options(task.settings.engine).greedy
+    for ref in task.refs:
         try:
             sha256 = read_photo(ref.image.path).sha256
         except PhotoError:
             continue
+        recipe = task.recipes[ref.group.mission]
         if not journal.knows(sha256, answer_fingerprint(recipe, ref, greedy=greedy)):
             return True
     return False
