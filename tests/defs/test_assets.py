@@ -18,7 +18,7 @@ from stage_a_pipeline.errors import (
     StaleTableError,
     WorkbookError,
 )
-from stage_a_pipeline.inference.shard import mission_recipe, plan_run, require_plan
+from stage_a_pipeline.inference.shard import mission_recipe, plan_run, require_fingerprint
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
 from stage_a_pipeline.settings import EngineSettings, Settings
 from stage_a_pipeline.storage import claim_output, device_lease
@@ -339,8 +339,8 @@ def test_a_run_whose_settings_change_under_way_is_refused():
     changed = Settings(engine=EngineSettings(engine="fake", max_new_tokens=7))
     plan = plan_run(MISSIONS[MISSION], planned)
     with pytest.raises(ConfigurationError, match="have changed since this run was planned"):
-        require_plan(mission_recipe(MISSIONS[MISSION], changed), plan)
-    require_plan(mission_recipe(MISSIONS[MISSION], planned), plan)
+        require_fingerprint(mission_recipe(MISSIONS[MISSION], changed), plan.fingerprint)
+    require_fingerprint(mission_recipe(MISSIONS[MISSION], planned), plan.fingerprint)
 
 
 def test_run_config_moves_tables_and_results_alike(tmp_path, root, monkeypatch):
