@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from stage_a_pipeline.engines import Engine, engine_hash, generation_options, load_engine
@@ -112,9 +112,7 @@ def run_shard(
     work = settings.output.work_dir
     warn = listeners.warning or log
     with ExitStack() as held:
-        for mission in task.missions:
-            purpose = f"summarise on {worker.key}"
-            held.enter_context(claim_output(work / "locks", mission, run_id=task.run_id, purpose=purpose))
+        held.enter_context(claim_missions(task))
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
         for notice in journal.notices:
             warn(notice)
@@ -137,6 +135,16 @@ def run_shard(
             return scheduler.metrics
         finally:
             engine.close()
+
+
+@contextmanager
+def claim_missions(task: ShardTask) -> Iterator[None]:
+    """Claim the outputs of all missions of a shard for its run. LockedError while another run has one."""
+    locks, purpose = task.settings.output.work_dir / "locks", f"summarise on {task.worker.key}"
+    with ExitStack() as held:
+        for mission in task.missions:
+            held.enter_context(claim_output(locks, mission, run_id=task.run_id, purpose=purpose))
+        yield
 
 
 def _needs_engine(task: ShardTask, journal: Journal) -> bool:

@@ -29,7 +29,7 @@ from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Ordeal, record_crash
 from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
-from stage_a_pipeline.inference.shard import ShardTask, run_shard
+from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard
 from stage_a_pipeline.inference.task_files import Task, inputs_recorder, read_outcomes, write_task
 from stage_a_pipeline.records import Outcome
 from stage_a_pipeline.tables import outcomes_to_table
@@ -70,13 +70,15 @@ def run_task(
     """
     if not task.shard.settings.inference.worker_processes:
         return _run_here(task, audience)
-    for place, worker in enumerate([task.shard.worker, *others]):
-        if place:
-            audience.warning(f"{worker.key} goes on with shard {task.shard.name}")
-        moved = replace(task, shard=replace(task.shard, worker=worker))
-        metrics = _run_on(moved, folder, audience)
-        if metrics is not None:
-            return read_outcomes(folder), metrics
+    # Held here as well as by the workers: between two of them, no other run may begin.
+    with claim_missions(task.shard):
+        for place, worker in enumerate([task.shard.worker, *others]):
+            if place:
+                audience.warning(f"{worker.key} goes on with shard {task.shard.name}")
+            moved = replace(task, shard=replace(task.shard, worker=worker))
+            metrics = _run_on(moved, folder, audience)
+            if metrics is not None:
+                return read_outcomes(folder), metrics
     raise WorkerError(
         f"worker processes died {_LIVES} times in a row on every device without finishing a photo; what "
         "they died of stands in the log; finished photos are kept, run again to go on"
