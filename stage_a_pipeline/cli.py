@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,8 @@ def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__)
 def main() -> None:
     """Photos of base-station installations to one summary per photo and one JSONL per mission."""
+    # A service manager's stop is that of Ctrl-C: what is finished is kept, and no child is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @main.command()

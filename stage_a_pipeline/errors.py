@@ -17,7 +17,8 @@ StageAError
 │   └── EngineContractError           answers of the wrong number or for other requests
 ├── WorkerError                       a worker process that died or hung, and that nothing replaces
 ├── StoppedError                      a run that was asked to stop
-└── FailureBudgetError                more groups rejected than the settings allow
+├── FailureBudgetError                more groups rejected than the settings allow
+└── UnpublishedError                  some missions of a run; the others were published
 
 A message names the file or group, says what was wrong, and what to do about it.
 """
@@ -123,6 +124,13 @@ class WorkerError(StageAError):
 class StoppedError(StageAError):
     """The run was asked to stop; finished photos are kept."""
 
+    def __init__(self) -> None:
+        super().__init__("the run was stopped; finished photos are kept, run again to go on")
+
 
 class FailureBudgetError(StageAError):
     """More groups were rejected than `max_failed_fraction` allows; nothing was published."""
+
+
+class UnpublishedError(StageAError):
+    """Several missions of one run that could not be published, each for its own cause."""

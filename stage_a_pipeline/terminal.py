@@ -29,7 +29,10 @@ from rich.text import Text
 
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener
+from stage_a_pipeline.inference.devices import Worker
+from stage_a_pipeline.inference.metrics import Progress, ProgressListener, progress_lines
+from stage_a_pipeline.inference.supervision import Audience
+from stage_a_pipeline.inference.together import AskedAhead, ask_ahead
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import SETTINGS_VARIABLE, Settings, load_settings
@@ -118,6 +121,8 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
     with _shard_bars(hidden=verbose) as bars:
         notices = Notices(bars.console)
         progress = LogProgress() if verbose else BarProgress()
+        if len(names) > 1 or len(settings.engine.devices) > 1:
+            progress.asked_ahead = _ask_ahead(names, settings, bars, notices, verbose=verbose)
         runs = materialise_missions(names, settings=SettingsResource(), progress=progress, verbose=verbose)
         for run in runs:
             failed += run.error is not None
@@ -126,17 +131,35 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
     return failed
 
 
+def _ask_ahead(
+    names: Sequence[str], settings: Settings, bars: Bars, notices: Notices, *, verbose: bool
+) -> AskedAhead:
+    """What came of the photos of all missions, which all devices were asked for together."""
+    known = load_missions(settings.discovery.missions_file)
+    several = names[0] if len(names) == 1 else f"{len(names)} missions"
+
+    def audience(worker: Worker) -> Audience:
+        name = f"{several} on {worker.key}"
+        if verbose:
+            return Audience(progress_lines(bars.console.print, name), notices.show, bars.console.print)
+        return Audience(_bar_listener(bars, name), notices.show, lambda _: None)
+
+    asked = ask_ahead([known[name] for name in names], settings, audience, known=known)
+    notices.start_run()
+    return asked
+
+
 def evaluate_with_bar(settings: Settings, missions: Sequence[str], *, verdicts: bool) -> Evaluation:
     """Evaluate the missions, one progress bar per shard. Raises what evaluate_tree raises.
 
     Raises KeyboardInterrupt with what to tell when the evaluation is interrupted.
     """
-    from stage_a_pipeline.evaluation.run import Audience, evaluate_tree
+    from stage_a_pipeline.evaluation import run
 
     with _shard_bars() as bars:
         notices = Notices(bars.console, more="and more; all are listed in the file of --json")
-        audience = Audience(notices.show, partial(_bar_listener, bars))
-        return evaluate_tree(settings, missions, audience, verdicts=verdicts)
+        audience = run.Audience(notices.show, partial(_bar_listener, bars))
+        return run.evaluate_tree(settings, missions, audience, verdicts=verdicts)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -1,20 +1,33 @@
 """Assets from outcomes to the delivered file: clean_summaries, enriched_records, stage_a_jsonl."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
+from stage_a_pipeline.defs.by_mission import (
+    ONE_RUN,
+    Made,
+    Tables,
+    attempt,
+    joint_version,
+    make_tables,
+    refuse,
+    sound,
+)
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import records_preview
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.delivery import deliver_mission, keep_rejections
-from stage_a_pipeline.errors import FailureBudgetError, StaleTableError
+from stage_a_pipeline.errors import DiscoveryError, FailureBudgetError, StaleTableError
 from stage_a_pipeline.fail_reasons import SHEET_DATASETS, FailReasons, join_fail_reasons
 from stage_a_pipeline.inference.assembly import assemble_records, check_failure_budget, clean_outcomes
 from stage_a_pipeline.inference.shard import RunPlan
-from stage_a_pipeline.jsonl import output_paths
+from stage_a_pipeline.jsonl import FileDigest, Publication, output_paths
 from stage_a_pipeline.records import Rejection
+from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.tables import (
     fail_reasons_from_table,
@@ -31,92 +44,141 @@ from stage_a_pipeline.tables import (
 GROUP = "stage_a"
 
 
-@dg.asset(partitions_def=mission_partitions, group_name=GROUP, code_version="1")
+@dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
 def clean_summaries(
-    context: dg.AssetExecutionContext, sampled_groups: pa.Table, stage_a_summaries: pa.Table
-) -> pa.Table:
+    context: dg.AssetExecutionContext, sampled_groups: Tables, stage_a_summaries: Tables
+) -> Tables:
     """Every answer as one canonical line; an answer that cannot be one becomes a rejection."""
-    groups = groups_from_table(sampled_groups)
-    outcomes = clean_outcomes(outcomes_from_table(stage_a_summaries, groups))
-    rejected = sum(isinstance(outcome, Rejection) for outcome in outcomes)
-    context.add_output_metadata({"summaries": len(outcomes) - rejected, "rejected": rejected})
-    return with_metadata(outcomes_to_table(outcomes, groups), table_metadata(stage_a_summaries))
+
+    def clean(mission: str) -> Made:
+        groups = groups_from_table(sound(sampled_groups, mission))
+        answers = sound(stage_a_summaries, mission)
+        outcomes = clean_outcomes(outcomes_from_table(answers, groups))
+        rejected = sum(isinstance(outcome, Rejection) for outcome in outcomes)
+        table = with_metadata(outcomes_to_table(outcomes, groups), table_metadata(answers))
+        return Made(table, {"summaries": len(outcomes) - rejected, "rejected": rejected})
+
+    return make_tables(context, clean)
 
 
-@dg.asset(partitions_def=mission_partitions, group_name=GROUP, code_version="1")
+@dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
 def enriched_records(
     context: dg.AssetExecutionContext,
-    sampled_groups: pa.Table,
-    clean_summaries: pa.Table,
+    sampled_groups: Tables,
+    clean_summaries: Tables,
     fail_reasons: pa.Table,
-) -> pa.Table:
+) -> Tables:
     """Whole groups, each fail record with the reviewers' reasons where a workbook covers the mission."""
-    groups = groups_from_table(sampled_groups)
-    records = assemble_records(groups, outcomes_from_table(clean_summaries, groups))
-    mission = MISSIONS[context.partition_key]
     workbook = table_metadata(fail_reasons).get("workbook")
     if workbook is None:
         context.log.info("no workbook is configured: records pass without fail reasons")
-    elif mission.dataset not in SHEET_DATASETS:
-        context.log.info(f"the workbook does not cover {mission.dataset} missions: records pass as they are")
-    else:
-        records = join_fail_reasons(records, FailReasons(fail_reasons_from_table(fail_reasons)))
-    with_reasons = sum(bool(record.fail_reasons) for record in records)
-    context.add_output_metadata(
-        {
+    reasons = FailReasons(fail_reasons_from_table(fail_reasons))
+
+    def enrich(mission: str) -> Made:
+        groups = groups_from_table(sound(sampled_groups, mission))
+        cleaned = sound(clean_summaries, mission)
+        records = assemble_records(groups, outcomes_from_table(cleaned, groups))
+        dataset = MISSIONS[mission].dataset
+        if workbook is not None and dataset in SHEET_DATASETS:
+            records = join_fail_reasons(records, reasons)
+        elif workbook is not None:
+            context.log.info(f"the workbook does not cover {dataset} missions: records pass as they are")
+        metadata = {
             "records": len(records),
-            "with_fail_reasons": with_reasons,
+            "with_fail_reasons": sum(bool(record.fail_reasons) for record in records),
             "first_records": records_preview(records),
         }
-    )
-    return with_metadata(records_to_table(records, groups), table_metadata(clean_summaries))
+        return Made(with_metadata(records_to_table(records, groups), table_metadata(cleaned)), metadata)
+
+    return make_tables(context, enrich)
 
 
-@dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"json"}, code_version="1")
+@dg.asset(
+    partitions_def=mission_partitions,
+    backfill_policy=ONE_RUN,
+    group_name=GROUP,
+    kinds={"json"},
+    code_version="1",
+)
 def stage_a_jsonl(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
-    sampled_groups: pa.Table,
-    clean_summaries: pa.Table,
-    enriched_records: pa.Table,
-) -> dg.MaterializeResult[None]:
+    sampled_groups: Tables,
+    clean_summaries: Tables,
+    enriched_records: Tables,
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult[None]]:
     """The delivered files: canonical JSONL, rejected lines and manifest, complete or untouched."""
     loaded = settings.load()
-    mission, output_dir = context.partition_key, loaded.output.output_dir
-    groups = groups_from_table(sampled_groups)
-    outcomes = outcomes_from_table(clean_summaries, groups)
-    require_groups(enriched_records, groups)
-    plan = RunPlan.from_metadata(table_metadata(enriched_records))
-    if plan != RunPlan.from_metadata(table_metadata(clean_summaries)):
+    published, left_out = attempt(
+        context.partition_keys,
+        lambda mission: _publish(
+            mission,
+            sound(sampled_groups, mission),
+            sound(clean_summaries, mission),
+            sound(enriched_records, mission),
+            settings=loaded,
+            run_id=context.run.run_id,
+        ),
+        FailureBudgetError,
+        DiscoveryError,
+    )
+    metadata = {mission: _published_metadata(mission, one, loaded) for mission, one in published.items()}
+    if left_out:
+        # The step fails, but what was published is told as such, mission by mission.
+        for mission in published:
+            yield dg.AssetMaterialization(context.asset_key, partition=mission, metadata=metadata[mission])
+        refuse(left_out, published=list(published))
+    for mission in published:
+        context.add_asset_metadata(metadata[mission], partition_key=mission)
+    digests = [_digest(mission, one, loaded).sha256 for mission, one in published.items()]
+    yield dg.MaterializeResult(data_version=joint_version(digests))
+
+
+def _publish(
+    mission: str,
+    sampled: pa.Table,
+    cleaned: pa.Table,
+    enriched: pa.Table,
+    *,
+    settings: Settings,
+    run_id: str,
+) -> Publication:
+    groups = groups_from_table(sampled)
+    outcomes = outcomes_from_table(cleaned, groups)
+    require_groups(enriched, groups)
+    plan = RunPlan.from_metadata(table_metadata(enriched))
+    if plan != RunPlan.from_metadata(table_metadata(cleaned)):
         raise StaleTableError("enriched_records is of another run than clean_summaries; materialise it again")
-    records = records_from_table(enriched_records)
-    locks = loaded.output.work_dir / "locks"
-    with claim_output(locks, mission, run_id=context.run.run_id, purpose="publish"):
-        fraction = loaded.inference.max_failed_fraction
+    records = records_from_table(enriched)
+    output_dir, fraction = settings.output.output_dir, settings.inference.max_failed_fraction
+    with claim_output(settings.output.work_dir / "locks", mission, run_id=run_id, purpose="publish"):
         lost = len(groups) - len(records)
         try:
             check_failure_budget(groups=len(groups), rejected=lost, max_failed_fraction=fraction)
         except FailureBudgetError as error:
             raise FailureBudgetError(f"{error}; {keep_rejections(output_dir, mission, outcomes)}") from None
-        published = deliver_mission(
+        return deliver_mission(
             mission,
             records,
             outcomes,
-            discovered=int(table_metadata(sampled_groups)["discovered"]),
+            discovered=int(table_metadata(sampled)["discovered"]),
             sampled=len(groups),
             plan=plan,
             output_dir=output_dir,
         )
-    paths = output_paths(output_dir, mission)
-    digest = published.manifest.files[paths.jsonl.name]
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest.sha256),
-        metadata={
-            "jsonl": dg.MetadataValue.path(paths.jsonl.absolute()),
-            "rejected_lines": dg.MetadataValue.path(paths.rejected.absolute()),
-            "manifest": dg.MetadataValue.path(paths.manifest.absolute()),
-            "counts": dg.MetadataValue.json(asdict(published.manifest.counts)),
-            "dagster/row_count": digest.lines,
-            "changed_files": len(published.changed),
-        },
-    )
+
+
+def _digest(mission: str, publication: Publication, settings: Settings) -> FileDigest:
+    return publication.manifest.files[output_paths(settings.output.output_dir, mission).jsonl.name]
+
+
+def _published_metadata(mission: str, publication: Publication, settings: Settings) -> dict[str, Any]:
+    paths = output_paths(settings.output.output_dir, mission)
+    return {
+        "jsonl": dg.MetadataValue.path(paths.jsonl.absolute()),
+        "rejected_lines": dg.MetadataValue.path(paths.rejected.absolute()),
+        "manifest": dg.MetadataValue.path(paths.manifest.absolute()),
+        "counts": dg.MetadataValue.json(asdict(publication.manifest.counts)),
+        "dagster/row_count": _digest(mission, publication, settings).lines,
+        "changed_files": len(publication.changed),
+    }

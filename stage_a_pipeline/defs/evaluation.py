@@ -1,18 +1,22 @@
 """stage_a_evaluation: the mission's own answers beside the truth, where a sidecar tells it."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
+from stage_a_pipeline.defs.by_mission import ONE_RUN, Tables, attempt, joint_result, refuse, sound
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import attributes_preview, picture_preview
 from stage_a_pipeline.defs.resources import SettingsResource
+from stage_a_pipeline.errors import DiscoveryError
 from stage_a_pipeline.evaluation.document import Evaluation, EvaluationPaths, evaluation_paths, picture
 from stage_a_pipeline.evaluation.mission import evaluate_outcomes, remove_files, write_files
 from stage_a_pipeline.evaluation.thresholds import DESCRIPTIONS, Judgement, judge_scores, weakest_first
 from stage_a_pipeline.inference.shard import RunPlan
+from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.tables import groups_from_table, outcomes_from_table, table_metadata
 
@@ -28,6 +32,7 @@ CHECKS = [
     partitions_def=mission_partitions,
     group_name="evaluation",
     kinds={"json"},
+    backfill_policy=ONE_RUN,
     check_specs=CHECKS,
     # Behind everything that leads to the delivered file, where one process runs all steps.
     op_tags={"dagster/priority": "-1"},
@@ -36,36 +41,68 @@ CHECKS = [
 def stage_a_evaluation(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
-    sampled_groups: pa.Table,
-    clean_summaries: pa.Table,
+    sampled_groups: Tables,
+    clean_summaries: Tables,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses [None] beside check outputs
     """How well the answers agree with the truth sidecar of the input root; nothing without one."""
-    loaded, mission = settings.load(), context.partition_key
-    groups = groups_from_table(sampled_groups)
-    paths = evaluation_paths(loaded.output.output_dir, mission)
-    locks = loaded.output.work_dir / "locks"
-    with claim_output(locks, mission, run_id=context.run.run_id, purpose="write the evaluation"):
+    loaded = settings.load()
+
+    def evaluate(mission: str) -> tuple[dict[str, Any], dict[str, dg.AssetCheckResult]]:
+        found = _evaluate(
+            mission,
+            sound(sampled_groups, mission),
+            sound(clean_summaries, mission),
+            settings=loaded,
+            run_id=context.run.run_id,
+        )
+        if isinstance(found, Evaluation):
+            paths = evaluation_paths(loaded.output.output_dir, mission)
+            return _metadata(found, paths), _check_results(judge_scores(found, loaded.evaluation))
+        context.log.info(f"{mission}: {found}")
+        return {"truth": found}, _check_results(Judgement(name, True, found) for name in DESCRIPTIONS)
+
+    evaluated, left_out = attempt(context.partition_keys, evaluate, DiscoveryError)
+    if not evaluated:
+        refuse(left_out)
+    for mission, error in left_out.items():
+        context.add_asset_metadata({"truth": str(error)}, partition_key=mission)
+    for mission, (metadata, _) in evaluated.items():
+        context.add_asset_metadata(metadata, partition_key=mission)
+    results = [
+        joint_result(
+            context.op_execution_context,
+            spec,
+            {mission: checked[spec.name] for mission, (_, checked) in evaluated.items()},
+        )
+        for spec in CHECKS
+    ]
+    return dg.MaterializeResult(check_results=results)
+
+
+def _evaluate(
+    mission: str, sampled: pa.Table, cleaned: pa.Table, *, settings: Settings, run_id: str
+) -> Evaluation | str:
+    """The evaluation, whose files are written then, or why there is none."""
+    groups = groups_from_table(sampled)
+    paths = evaluation_paths(settings.output.output_dir, mission)
+    locks = settings.output.work_dir / "locks"
+    with claim_output(locks, mission, run_id=run_id, purpose="write the evaluation"):
         # Whatever happens next, no scores of an earlier run stand beside the new answers.
         remove_files(paths)
         found = evaluate_outcomes(
             MISSIONS[mission],
             groups,
-            outcomes_from_table(clean_summaries, groups),
-            plan=RunPlan.from_metadata(table_metadata(clean_summaries)),
-            settings=loaded.evaluation,
+            outcomes_from_table(cleaned, groups),
+            plan=RunPlan.from_metadata(table_metadata(cleaned)),
+            settings=settings.evaluation,
         )
         if isinstance(found, Evaluation):
             write_files(paths, found)
-    if not isinstance(found, Evaluation):
-        context.log.info(found)
-        judgements = [Judgement(name, True, found) for name in DESCRIPTIONS]
-        return dg.MaterializeResult(
-            metadata={"truth": found}, check_results=list(map(_check_result, judgements))
-        )
-    return dg.MaterializeResult(
-        metadata=_metadata(found, paths),
-        check_results=[_check_result(one) for one in judge_scores(found, loaded.evaluation)],
-    )
+    return found
+
+
+def _check_results(judgements: Iterable[Judgement]) -> dict[str, dg.AssetCheckResult]:
+    return {judgement.name: _check_result(judgement) for judgement in judgements}
 
 
 def _check_result(judgement: Judgement) -> dg.AssetCheckResult:

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
+from stage_a_pipeline.defs.by_mission import ONE_RUN, Made, Tables, make_tables, sound
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import groups_preview, skipped_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
@@ -30,59 +31,70 @@ def require_unclaimed(settings: Settings, mission: str, run_id: str) -> None:
         pass
 
 
-@dg.asset(partitions_def=mission_partitions, group_name=GROUP, kinds={"file"}, code_version="1")
+@dg.asset(
+    partitions_def=mission_partitions,
+    backfill_policy=ONE_RUN,
+    group_name=GROUP,
+    kinds={"file"},
+    code_version="1",
+)
 def image_groups(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
-) -> dg.Output[pa.Table]:
+) -> Tables:
     """The mission's photo groups as they lie in the input root, in discovery order."""
     loaded = settings.load()
-    require_unclaimed(loaded, context.partition_key, context.run.run_id)
-    found = discover_groups(
-        loaded.require_input_root(),
-        context.partition_key,
-        missions=MISSIONS,
-        allow_external_symlinks=loaded.discovery.allow_external_symlinks,
-    )
-    for sentence in found.sentences():
-        progress.notice(context.log, sentence)
-    found.require_groups()
-    return dg.Output(
-        groups_to_table(found.groups),
-        data_version=dg.DataVersion(listing_hash(found.groups)),
-        metadata={
+
+    def find(mission: str) -> Made:
+        require_unclaimed(loaded, mission, context.run.run_id)
+        found = discover_groups(
+            loaded.require_input_root(),
+            mission,
+            missions=MISSIONS,
+            allow_external_symlinks=loaded.discovery.allow_external_symlinks,
+        )
+        for sentence in found.sentences():
+            progress.notice(context.log, sentence)
+        found.require_groups()
+        metadata = {
             "groups": len(found.groups),
             "photos": sum(len(group.images) for group in found.groups),
             "skipped": len(found.skipped),
             **({"skipped_entries": skipped_preview(found.skipped)} if found.skipped else {}),
             "warnings": len(found.warnings),
             "preview": groups_preview(found.groups),
-        },
-    )
+        }
+        return Made(groups_to_table(found.groups), metadata, listing_hash(found.groups))
+
+    return make_tables(context, find)
 
 
-@dg.asset(partitions_def=mission_partitions, group_name=GROUP, code_version="1")
+@dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
 def sampled_groups(
-    context: dg.AssetExecutionContext, settings: SettingsResource, image_groups: pa.Table
-) -> pa.Table:
+    context: dg.AssetExecutionContext, settings: SettingsResource, image_groups: Tables
+) -> Tables:
     """The pass and fail groups to summarise: all of them, or a reproducible sample per label."""
     loaded = settings.load()
-    require_unclaimed(loaded, context.partition_key, context.run.run_id)
-    sampling = loaded.sampling
-    sampled = sample_groups(
-        groups_from_table(image_groups),
-        pass_count=sampling.pass_count,
-        fail_count=sampling.fail_count,
-        seed=sampling.seed,
-    )
-    sampled.require_groups()
-    context.add_output_metadata(
-        {
+
+    def sample(mission: str) -> Made:
+        require_unclaimed(loaded, mission, context.run.run_id)
+        discovered = sound(image_groups, mission)
+        sampling = loaded.sampling
+        sampled = sample_groups(
+            groups_from_table(discovered),
+            pass_count=sampling.pass_count,
+            fail_count=sampling.fail_count,
+            seed=sampling.seed,
+        )
+        sampled.require_groups()
+        metadata = {
             **sampled.stats.to_mapping(),
             "photos": sum(len(group.images) for group in sampled.groups),
             "preview": groups_preview(sampled.groups),
         }
-    )
-    return with_metadata(groups_to_table(sampled.groups), {"discovered": str(image_groups.num_rows)})
+        table = with_metadata(groups_to_table(sampled.groups), {"discovered": str(discovered.num_rows)})
+        return Made(table, metadata)
+
+    return make_tables(context, sample)
 
 
 @dg.asset(group_name=GROUP, kinds={"excel"}, code_version="1")

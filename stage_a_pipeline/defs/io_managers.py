@@ -9,11 +9,15 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from stage_a_pipeline.defs.resources import SettingsResource
+from stage_a_pipeline.errors import InputError
 from stage_a_pipeline.storage import atomic_write, ensure_folder
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """Stores pyarrow tables below a folder; the schema's metadata comes back with them."""
+    """Stores pyarrow tables below a folder; the schema's metadata comes back with them.
+
+    What a partitioned asset hands over is a table per partition, under its name, also for a single one.
+    """
 
     extension = ".parquet"
 
@@ -21,14 +25,38 @@ class ParquetIOManager(dg.UPathIOManager):
         """See UPathIOManager. A folder that cannot be made is an OutputError with its remedy."""
         ensure_folder(Path(str(path)))
 
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """See UPathIOManager, which stores one partition at a time."""
+        if not context.has_asset_partitions:
+            super().handle_output(context, obj)
+            return
+        for partition, path in self._get_paths_for_partitions(context).items():
+            self.make_directory(path.parent)
+            self.dump_to_path(context, obj[partition], path)
+        schema = next(iter(obj.values())).schema
+        folder = dg.MetadataValue.path(str(path.parent))
+        context.add_output_metadata({"folder": folder, "dagster/column_schema": column_schema(schema)})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """See UPathIOManager."""
+        if not (context.has_asset_key and context.has_asset_partitions):
+            return super().load_input(context)
+        return {
+            partition: self.load_from_path(context, path)
+            for partition, path in self._get_paths_for_partitions(context).items()
+        }
+
     def dump_to_path(self, context: dg.OutputContext, obj: pa.Table, path: UPath) -> None:
         """See UPathIOManager."""
         with atomic_write(Path(str(path)), "wb") as file:
             pq.write_table(obj, file, compression="zstd")
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pa.Table:
-        """See UPathIOManager."""
-        return pq.read_table(str(path))
+        """See UPathIOManager. A table that was never made is an InputError that names its asset."""
+        try:
+            return pq.read_table(str(path))
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist; materialise {path.parent.name} first") from error
 
     def get_metadata(self, context: dg.OutputContext, obj: pa.Table) -> dict[str, Any]:
         """Row count and columns, as the catalogue of the UI shows them."""

@@ -1,11 +1,19 @@
 """Resources of the assets: the settings, and who is told about progress."""
 
 import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener
+from stage_a_pipeline.inference.devices import Worker
+from stage_a_pipeline.inference.metrics import ProgressListener, ShardMetrics, progress_lines
+from stage_a_pipeline.inference.supervision import Audience, run_task
+from stage_a_pipeline.inference.task_files import Task
+from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
 
 
@@ -35,8 +43,11 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
 class LogProgress:
     """Tells the run's log how far it is, at most every few seconds, and what people should know.
 
-    A subclass tells somebody else: the command line shows bars and notices in the terminal.
+    A subclass tells somebody else: the command line shows bars and notices in the terminal. There the
+    photos of several missions are `asked_ahead`, before the run of each.
     """
+
+    asked_ahead: AskedAhead | None = None
 
     def __init__(self, every_seconds: float = 10.0) -> None:
         self._every = every_seconds
@@ -45,14 +56,20 @@ class LogProgress:
         """Something that a person should know, and that does not stop the run."""
         log.warning(sentence)
 
+    def run_task(
+        self, log: dg.DagsterLogManager, task: Task, others: Sequence[Worker], folder: Path, *, name: str
+    ) -> tuple[pa.Table, ShardMetrics]:
+        """As supervision's run_task, unless the photos were asked ahead."""
+        if self.asked_ahead is not None and (found := self.asked_ahead.take(task)) is not None:
+            log.info(f"{name}: the photos were asked together with those of other missions")
+            return found
+        return run_task(
+            task,
+            others,
+            folder,
+            Audience(progress=self.listener(log, name), warning=partial(self.notice, log), log=log.info),
+        )
+
     def listener(self, log: dg.DagsterLogManager, shard: str) -> ProgressListener:
         """A listener for one shard."""
-        last_told = -self._every
-
-        def tell(progress: Progress) -> None:
-            nonlocal last_told
-            if progress.done == progress.total or progress.seconds - last_told >= self._every:
-                last_told = progress.seconds
-                log.info(f"{shard}: {progress.sentence()}")
-
-        return tell
+        return progress_lines(log.info, shard, every_seconds=self._every)

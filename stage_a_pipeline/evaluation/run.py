@@ -7,8 +7,9 @@ there, and what the pipeline has answered is not asked again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from stage_a_pipeline.discovery import Discovery, discover_groups
 from stage_a_pipeline.evaluation.document import Evaluation, Subject, read_outcomes, summarise_readings
@@ -31,16 +32,18 @@ from stage_a_pipeline.evaluation.verdicts import (
     score_verdicts,
     text_answers,
 )
-from stage_a_pipeline.inference.asking import Listeners, Recipe
-from stage_a_pipeline.inference.assembly import clean_outcomes
-from stage_a_pipeline.inference.batching import deal_out
-from stage_a_pipeline.inference.devices import leased, list_workers
+from stage_a_pipeline.inference.asking import Recipe
+from stage_a_pipeline.inference.assembly import clean_outcomes, counted_from
+from stage_a_pipeline.inference.devices import Worker, leased, list_workers
 from stage_a_pipeline.inference.metrics import ProgressListener
-from stage_a_pipeline.inference.shard import ShardTask, mission_recipe, run_shard
+from stage_a_pipeline.inference.shard import mission_recipes
+from stage_a_pipeline.inference.supervision import Audience as Supervised
+from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
-from stage_a_pipeline.records import Outcome
+from stage_a_pipeline.records import ImageRef
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
+from stage_a_pipeline.tables import of_groups, outcomes_from_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,8 @@ def evaluate_tree(
     matched = _match(found, missions, sidecar)
     unmatched = count_unmatched(matched, sidecar)
     require_truths(matched, sidecar, unmatched)
-    recipes = {
-        truth.mission.name: mission_recipe(truth.mission, settings) for truth in matched if truth.truths
-    }
-    readings = {
-        truth.mission.name: _read(truth, recipes[truth.mission.name], settings, audience)
-        if truth.truths
-        else []
-        for truth in matched
-    }
+    recipes = mission_recipes((truth.mission for truth in matched if truth.truths), settings)
+    readings = _read(matched, recipes, settings, audience)
     judged = _judge(matched, readings, sidecar, settings, audience) if verdicts else None
     fingerprints = {name: recipe.fingerprint for name, recipe in recipes.items()}
     subject = Subject(checkpoint_name(settings.engine), fingerprints, root, sidecar.path.absolute())
@@ -131,20 +127,39 @@ def _match(found: Discovery, missions: MissionTable, sidecar: Sidecar) -> list[M
     ]
 
 
-def _read(truth: MissionTruth, recipe: Recipe, settings: Settings, audience: Audience) -> list[Reading]:
-    """Asks for the mission's photos with a truth, on one device after the other."""
-    workers = list_workers(settings.engine.devices)
-    dealt = deal_out(enumerate(truth.groups), shards=len(workers), mode=settings.inference.sharding_mode)
+def _read(
+    matched: Sequence[MissionTruth], recipes: Mapping[str, Recipe], settings: Settings, audience: Audience
+) -> dict[str, list[Reading]]:
+    """What all devices answer, together, to the photos of all missions with a truth."""
+    told = [truth for truth in matched if truth.truths]
+    groups = [group for truth in told for group in truth.groups]
+    sizes = accumulate((len(truth.groups) for truth in told), initial=0)
+    first = {truth.mission.name: place for truth, place in zip(told, sizes, strict=False)}
+    truths = {truth.mission.name: truth for truth in told}
+
+    def wanted(ref: ImageRef) -> bool:
+        name = ref.group.mission
+        return truths[name].of(replace(ref, group_index=ref.group_index - first[name])) is not None
+
+    def listeners(worker: Worker) -> Supervised:
+        several = told[0].mission.name if len(told) == 1 else f"{len(told)} missions"
+        bar = audience.bar(f"{several} on {worker.key}", "photos")
+        return Supervised(progress=bar, warning=audience.notice, log=lambda _: None)
+
     run_id = f"evaluation-{uuid.uuid4()}"
-    outcomes: list[Outcome] = []
-    for worker, photos in zip(workers, dealt, strict=True):
-        refs = [ref for ref in photos if truth.of(ref) is not None]
-        if refs:
-            bar = audience.bar(f"{truth.mission.name} on {worker.key}", "photos")
-            listeners = Listeners(progress=bar, warning=audience.notice)
-            task = ShardTask(worker.key, refs, worker, {truth.mission.name: recipe}, settings, run_id)
-            run_shard(task, listeners=listeners, log=lambda _: None, keep=outcomes.append)
-    return read_outcomes(truth, clean_outcomes(outcomes))
+    table, _ = ask_together(groups, recipes, settings, listeners, run_id=run_id, wanted=wanted)
+    outcomes = clean_outcomes(outcomes_from_table(of_groups(table, groups), groups))
+    return {
+        truth.mission.name: read_outcomes(
+            truth,
+            [
+                counted_from(first[truth.mission.name], outcome)
+                for outcome in outcomes
+                if outcome.ref.group.mission == truth.mission.name
+            ],
+        )
+        for truth in matched
+    }
 
 
 def _judge(

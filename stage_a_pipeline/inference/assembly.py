@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Final
 
 from stage_a_pipeline.cleaning import clean_summary, defect
@@ -24,6 +26,32 @@ def order_outcomes(groups: Sequence[Group], outcomes: Iterable[Outcome]) -> list
     expected = [(g, i) for g, group in enumerate(groups) for i in range(1, len(group.images) + 1)]
     assert places == expected, f"{len(places)} outcomes for {len(expected)} photos, or not one each"
     return ordered
+
+
+@dataclass(frozen=True, slots=True)
+class MissionOutcomes:
+    """The groups of one mission, and the outcomes of their photos, whose places count these groups."""
+
+    groups: tuple[Group, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def split_by_mission(groups: Sequence[Group], outcomes: Iterable[Outcome]) -> dict[str, MissionOutcomes]:
+    """What belongs to each mission, of groups that stand mission by mission and their ordered outcomes."""
+    rest = iter(outcomes)
+    split = {}
+    first = 0
+    for mission, own in ((name, tuple(them)) for name, them in groupby(groups, key=attrgetter("mission"))):
+        assert mission not in split, "the groups of a mission stand together"
+        photos = islice(rest, sum(len(group.images) for group in own))
+        split[mission] = MissionOutcomes(own, tuple(counted_from(first, outcome) for outcome in photos))
+        first += len(own)
+    return split
+
+
+def counted_from(first: int, outcome: Outcome) -> Outcome:
+    """The outcome with its group's place counted from `first`."""
+    return replace(outcome, ref=replace(outcome.ref, group_index=outcome.ref.group_index - first))
 
 
 def clean_outcomes(outcomes: Iterable[Outcome]) -> list[Outcome]:

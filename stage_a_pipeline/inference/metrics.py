@@ -45,6 +45,11 @@ class ShardMetrics:
         """The counts by name."""
         return asdict(self)
 
+    def to_metadata(self) -> dict[str, int | float]:
+        """Counts and what follows from them, rounded for people."""
+        rates = {"images_per_second": self.images_per_second, "batch_fill": self.batch_fill}
+        return {name: round(count, 3) for name, count in {**rates, **self.to_mapping()}.items()}
+
 
 def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
     """Sums over shards that ran side by side; `seconds` is that of the slowest."""
@@ -89,3 +94,16 @@ class Progress:
 
 ProgressListener = Callable[[Progress], None]
 """Called as photos end, from the device's thread."""
+
+
+def progress_lines(say: Callable[[str], None], name: str, *, every_seconds: float = 10.0) -> ProgressListener:
+    """A listener that says a line at the start, at the end, and so often in between."""
+    last_told = -every_seconds
+
+    def tell(progress: Progress) -> None:
+        nonlocal last_told
+        if progress.done == progress.total or progress.seconds - last_told >= every_seconds:
+            last_told = progress.seconds
+            say(f"{name}: {progress.sentence()}")
+
+    return tell

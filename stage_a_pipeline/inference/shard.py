@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -65,9 +65,8 @@ class ShardTask:
         return sorted({ref.group.mission for ref in self.refs})
 
 
-def plan_run(mission: Mission, settings: Settings) -> RunPlan:
-    """What the answers of a run over this mission will depend on. Raises ConfigurationError."""
-    recipe = mission_recipe(mission, settings)
+def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
+    """What the answers of a run will depend on that asks by this recipe."""
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), settings.model_dump(mode="json"))
 
 
@@ -80,17 +79,25 @@ def require_fingerprint(recipe: Recipe, planned: Fingerprint) -> None:
         )
 
 
-def mission_recipe(mission: Mission, settings: Settings) -> Recipe:
-    """How a mission's photos are asked.
+def mission_recipes(missions: Iterable[Mission], settings: Settings) -> dict[str, Recipe]:
+    """How the photos of each mission are asked; the checkpoint is read once for all of them.
 
     Raises ConfigurationError for prompts or a checkpoint that cannot be used.
     """
+    engine = engine_hash(settings.engine)
+    return {mission.name: _recipe(mission, settings, engine) for mission in missions}
+
+
+def mission_recipe(mission: Mission, settings: Settings) -> Recipe:
+    """How the photos of a single mission are asked. Raises as mission_recipes."""
+    return mission_recipes([mission], settings)[mission.name]
+
+
+def _recipe(mission: Mission, settings: Settings, engine: str) -> Recipe:
     prompts = settings.prompts
     prompt = build_prompt(mission, profile=prompts.profile, prompts_file=prompts.prompts_file)
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
-    fingerprint = run_fingerprint(
-        engine_hash(settings.engine), prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM
-    )
+    fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM)
     return Recipe(prompt, max_pixels, fingerprint)
 
 

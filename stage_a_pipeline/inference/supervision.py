@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from stage_a_pipeline import errors
-from stage_a_pipeline.errors import StageAError, WorkerError
+from stage_a_pipeline.errors import StageAError, StoppedError, WorkerError
 from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Ordeal, record_crash
@@ -60,13 +61,18 @@ class _Death:
 
 
 def run_task(
-    task: Task, others: Sequence[Worker], folder: Path, audience: Audience
+    task: Task,
+    others: Sequence[Worker],
+    folder: Path,
+    audience: Audience,
+    *,
+    stop: threading.Event | None = None,
 ) -> tuple[pa.Table, ShardMetrics]:
     """The outcomes of a shard, in no promised order, and what it took.
 
     By the settings in a process of its own, or in this one. `folder` is for the task's files and is
     emptied first. `others` are the workers to go on where the task's own device is given up. Raises
-    WorkerError when none is left, and what run_shard raises.
+    WorkerError when none is left, StoppedError soon after `stop` is set, and what run_shard raises.
     """
     if not task.shard.settings.inference.worker_processes:
         return _run_here(task, audience)
@@ -76,7 +82,7 @@ def run_task(
             if place:
                 audience.warning(f"{worker.key} goes on with shard {task.shard.name}")
             moved = replace(task, shard=replace(task.shard, worker=worker))
-            metrics = _run_on(moved, folder, audience)
+            metrics = _run_on(moved, folder, audience, stop or threading.Event())
             if metrics is not None:
                 return read_outcomes(folder), metrics
     raise WorkerError(
@@ -94,13 +100,13 @@ def _run_here(task: Task, audience: Audience) -> tuple[pa.Table, ShardMetrics]:
     return outcomes_to_table(outcomes, task.groups), metrics
 
 
-def _run_on(task: Task, folder: Path, audience: Audience) -> ShardMetrics | None:
+def _run_on(task: Task, folder: Path, audience: Audience, stop: threading.Event) -> ShardMetrics | None:
     """The metrics of the finished shard, or None when the device is given up."""
     blame, lives = _Blame(task.shard), _LIVES
     while lives:
         shutil.rmtree(folder, ignore_errors=True)
         write_task(folder, task)
-        with _Process(folder, task.shard.settings.inference.stall_seconds) as process:
+        with _Process(folder, task.shard.settings.inference.stall_seconds, stop) as process:
             end = process.listen(audience)
         if isinstance(end, ShardMetrics):
             return end
@@ -149,8 +155,9 @@ class _Blame:
 class _Process:
     """One worker process; leaving the block stops it, with all that it has started."""
 
-    def __init__(self, folder: Path, stall_seconds: float) -> None:
+    def __init__(self, folder: Path, stall_seconds: float, stop: threading.Event) -> None:
         self._stall_seconds = stall_seconds
+        self._stop = stop
         self._stalled = False
         reading, writing = os.pipe()
         self._messages = reading
@@ -215,6 +222,8 @@ class _Process:
         """Messages until the worker's end, or until it has been silent for too long."""
         rest, heard = b"", time.monotonic()
         while time.monotonic() - heard < self._stall_seconds:
+            if self._stop.is_set():
+                raise StoppedError
             if not select.select([self._messages], [], [], _POLL_SECONDS)[0]:
                 continue
             heard = time.monotonic()

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stage_a_pipeline.engines.base import InputTrace
 from stage_a_pipeline.inference.devices import Worker
-from stage_a_pipeline.inference.shard import ShardTask, mission_recipe, require_fingerprint
+from stage_a_pipeline.inference.shard import ShardTask, mission_recipes, require_fingerprint
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
@@ -71,7 +71,7 @@ def read_task(folder: Path) -> Task:
     described: dict[str, Any] = json.loads((folder / _TASK).read_text("utf-8"))
     settings = Settings.model_validate(described["settings"])
     missions = load_missions(settings.discovery.missions_file)
-    recipes = {name: mission_recipe(missions[name], settings) for name in described["fingerprints"]}
+    recipes = mission_recipes((missions[name] for name in described["fingerprints"]), settings)
     for name, fingerprint in described["fingerprints"].items():
         require_fingerprint(recipes[name], fingerprint)
     groups = groups_from_table(pq.read_table(folder / _GROUPS))

@@ -62,7 +62,7 @@ class _SupervisorsWatch(Watch):
 
     def alive(self) -> None:
         if self._stop.is_set():
-            raise StoppedError("the run was stopped; finished photos are kept, run again to go on")
+            raise StoppedError
         if time.monotonic() - self._told >= _BEAT_SECONDS:
             self._told = time.monotonic()
             self._channel.send("alive")

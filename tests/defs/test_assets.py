@@ -337,7 +337,7 @@ def test_the_manifest_names_what_the_answers_were_made_with(stored):
 def test_a_run_whose_settings_change_under_way_is_refused():
     planned = Settings(engine=EngineSettings(engine="fake"))
     changed = Settings(engine=EngineSettings(engine="fake", max_new_tokens=7))
-    plan = plan_run(MISSIONS[MISSION], planned)
+    plan = plan_run(mission_recipe(MISSIONS[MISSION], planned), planned)
     with pytest.raises(ConfigurationError, match="have changed since this run was planned"):
         require_fingerprint(mission_recipe(MISSIONS[MISSION], changed), plan.fingerprint)
     require_fingerprint(mission_recipe(MISSIONS[MISSION], planned), plan.fingerprint)
