@@ -118,7 +118,7 @@ def merge_shards(
     context.add_output_metadata(metrics.to_metadata())
 
     def check(mission: str) -> None:
-        _check_budget(mission, by_mission[mission], loaded, run_id=context.run_id)
+        _check_budget(mission, by_mission[mission], loaded, run_id=context.run.run_id)
 
     within, over = attempt(list(by_mission), check, FailureBudgetError)
     if not within:
@@ -151,7 +151,8 @@ def merge_shards(
 def stage_a_summaries(sampled_groups: Tables) -> Tables:
     """See the ops."""
     shards = plan_shards(sampled_groups).map(lambda shard: summarise_shard(sampled_groups, shard))
-    return merge_shards(sampled_groups, shards.collect())
+    merged: Tables = merge_shards(sampled_groups, shards.collect())
+    return merged
 
 
 def _all_groups(sampled_groups: Tables) -> tuple[Group, ...]:

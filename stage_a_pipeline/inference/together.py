@@ -124,13 +124,11 @@ def ask_ahead(
     A mission that has nothing to do, or that another run is writing, is left to the run that delivers it,
     which says so. Raises what ask_together raises.
     """
-    run_id = f"ahead-{uuid.uuid4()}"
+    run_id, locks = f"ahead-{uuid.uuid4()}", settings.output.work_dir / "locks"
     groups: dict[str, tuple[Group, ...]] = {}
     for mission in missions:
-        with (
-            suppress(DiscoveryError, LockedError),
-            claim_output(settings.output.work_dir / "locks", mission.name, run_id=run_id, purpose="plan"),
-        ):
+        unclaimed = claim_output(locks, mission.name, run_id=run_id, purpose="plan")
+        with suppress(DiscoveryError, LockedError), unclaimed:
             groups[mission.name] = _sampled(mission, settings, known)
     if not groups:
         return AskedAhead({}, None)
@@ -177,12 +175,11 @@ def _counts(outcomes: pa.Table) -> ShardMetrics:
     rejected = pc.sum(pc.equal(outcomes.column("status"), "rejected")).as_py() or 0
     reused = pc.sum(outcomes.column("reused")).as_py() or 0
     asked = outcomes.filter(pc.invert(outcomes.column("reused")))
+    # A rejected photo that occurs twice was asked once.
+    inferred = asked.filter(pc.greater(asked.column("attempts"), 0)).column("content_sha256")
     return ShardMetrics(
         photos=outcomes.num_rows,
-        # A rejected photo that occurs twice was asked once.
-        inferred=pc.count_distinct(
-            asked.filter(pc.greater(asked.column("attempts"), 0)).column("content_sha256")
-        ).as_py(),
+        inferred=pc.count_distinct(inferred).as_py(),
         reused=reused,
         rejected=rejected,
         prompt_tokens=pc.sum(asked.column("prompt_tokens")).as_py() or 0,

@@ -15,13 +15,14 @@ def stored(tmp_path):
     partitions = dg.StaticPartitionsDefinition([BRACKETS])
 
     @dg.asset(partitions_def=partitions)
-    def numbers() -> pa.Table:
-        return TABLE
+    def numbers() -> dict[str, pa.Table]:
+        return {BRACKETS: TABLE}
 
     @dg.asset(partitions_def=partitions)
-    def read_back(numbers: pa.Table) -> pa.Table:
-        assert numbers.equals(TABLE)
-        assert table_metadata(numbers) == {"discovered": "2"}
+    def read_back(numbers: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        assert list(numbers) == [BRACKETS]
+        assert numbers[BRACKETS].equals(TABLE)
+        assert table_metadata(numbers[BRACKETS]) == {"discovered": "2"}
         return numbers
 
     store = ParquetStore(settings=SettingsResource(output={"output_dir": str(tmp_path)}), folder="tables")
@@ -40,10 +41,10 @@ def test_nothing_temporary_is_left(stored):
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".parquet"}
 
 
-def test_rows_and_columns_stand_in_the_metadata(stored):
-    _, result = stored
+def test_folder_and_columns_stand_in_the_metadata(stored):
+    folder, result = stored
     metadata = result.asset_materializations_for_node("numbers")[0].metadata
-    assert metadata["dagster/row_count"].value == 2
+    assert metadata["folder"].value == str(folder / "work" / "tables" / "numbers")
     assert [column.name for column in metadata["dagster/column_schema"].value.columns] == ["编号"]
 
 
