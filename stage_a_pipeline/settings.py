@@ -239,6 +239,10 @@ class OutputSettings(_Section):
         Path("output"), description="Folder of the JSONL files; tables, journals and locks lie in its `work`."
     )
 
+    prometheus_dir: FilePath | None = Field(
+        None, description="Folder of Prometheus text files, one per device, kept up to date by a run."
+    )
+
     @property
     def work_dir(self) -> Path:
         """Folder of everything that is not a final result."""

@@ -316,22 +316,25 @@ def device_lease(
     device: str,
     *,
     on_wait: Callable[[str], None],
+    while_waiting: Callable[[], None] = lambda: None,
     poll_seconds: float = 0.2,
     report_seconds: float = 60.0,
 ) -> Iterator[None]:
     """Hold `device` for this process, waiting without limit while another holds it.
 
-    `on_wait` gets a sentence naming the holder at once and then every `report_seconds`. The lease
-    ends with its process.
+    `on_wait` gets a sentence naming the holder at once and then every `report_seconds`; `while_waiting` is
+    called every second, and may raise to wait no longer. The lease ends with its process.
     """
     path = child_path(ensure_folder(lease_dir), f"{device}.lease")
     note = path.with_suffix(".holder.json")
     lock = FileLock(path, thread_local=False, poll_interval=poll_seconds)
-    seconds = 0.0
-    while not _acquired(lock, path, seconds):
-        holder = next(iter(_read_holders(note)), None)
-        on_wait(f"device {device} is taken; waiting for {holder or 'another process'}")
-        seconds = report_seconds
+    report_at = time.monotonic()
+    while not _acquired(lock, path, seconds=min(1.0, max(0.0, report_at - time.monotonic()))):
+        while_waiting()
+        if time.monotonic() >= report_at:
+            holder = next(iter(_read_holders(note)), None)
+            on_wait(f"device {device} is taken; waiting for {holder or 'another process'}")
+            report_at = time.monotonic() + report_seconds
     try:
         with atomic_write(note) as file:
             file.write(json.dumps(asdict(_this_process("device lease"))) + "\n")
@@ -340,7 +343,7 @@ def device_lease(
         lock.release()
 
 
-def _acquired(lock: BaseFileLock, path: Path, seconds: float) -> bool:
+def _acquired(lock: BaseFileLock, path: Path, *, seconds: float) -> bool:
     with output_errors(path):
         try:
             lock.acquire(timeout=seconds)

@@ -30,7 +30,13 @@ from rich.text import Text
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.inference.devices import Worker
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener, progress_lines
+from stage_a_pipeline.inference.metrics import (
+    Progress,
+    ProgressListener,
+    ShardMetrics,
+    merge_metrics,
+    progress_lines,
+)
 from stage_a_pipeline.inference.supervision import Audience
 from stage_a_pipeline.inference.together import AskedAhead, ask_ahead
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
@@ -115,38 +121,52 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
             notices.show(sentence)
 
         def listener(self, log: object, shard: str) -> ProgressListener:  # noqa: ARG002 - bars need no log
-            return _bar_listener(bars, shard)
+            return _bar_listener(bars, shard, asked=asked)
 
-    failed = 0
+    failed, asked = 0, dict[str, ShardMetrics]()
     with _shard_bars(hidden=verbose) as bars:
         notices = Notices(bars.console)
         progress = LogProgress() if verbose else BarProgress()
         if len(names) > 1 or len(settings.engine.devices) > 1:
-            progress.asked_ahead = _ask_ahead(names, settings, bars, notices, verbose=verbose)
+            progress.asked_ahead = _ask_ahead(
+                names, settings, bars, notices, asked=None if verbose else asked
+            )
         runs = materialise_missions(names, settings=SettingsResource(), progress=progress, verbose=verbose)
         for run in runs:
             failed += run.error is not None
             bars.console.print(_outcome_line(run.mission, run.error, settings), soft_wrap=True)
             notices.start_run()
+        if any(metrics.inferred for metrics in asked.values()):
+            bars.console.print(merge_metrics(asked.values()).sentence(), soft_wrap=True)
     return failed
 
 
 def _ask_ahead(
-    names: Sequence[str], settings: Settings, bars: Bars, notices: Notices, *, verbose: bool
+    names: Sequence[str],
+    settings: Settings,
+    bars: Bars,
+    notices: Notices,
+    *,
+    asked: dict[str, ShardMetrics] | None,
 ) -> AskedAhead:
-    """What came of the photos of all missions, which all devices were asked for together."""
+    """What came of the photos of all missions, which all devices were asked for together.
+
+    With bars that tell `asked` what was done, or without, in lines.
+    """
     known = load_missions(settings.discovery.missions_file)
     several = names[0] if len(names) == 1 else f"{len(names)} missions"
 
     def audience(worker: Worker) -> Audience:
         name = f"{several} on {worker.key}"
-        if verbose:
+        if asked is None:
             return Audience(progress_lines(bars.console.print, name), notices.show, bars.console.print)
-        return Audience(_bar_listener(bars, name), notices.show, lambda _: None)
+        return Audience(_bar_listener(bars, name, asked=asked), notices.show, lambda _: None)
 
-    asked = ask_ahead([known[name] for name in names], settings, audience, known=known)
+    found = ask_ahead([known[name] for name in names], settings, audience, known=known)
     notices.start_run()
-    return asked
+    if asked is None and found.metrics is not None:
+        bars.console.print(found.metrics.sentence(), soft_wrap=True)
+    return found
 
 
 def evaluate_with_bar(settings: Settings, missions: Sequence[str], *, verdicts: bool) -> Evaluation:
@@ -284,10 +304,15 @@ def _shard_bars(*, hidden: bool = False) -> Iterator[Bars]:
         raise
 
 
-def _bar_listener(bars: Bars, shard: str, counted: str = "photos") -> ProgressListener:
+def _bar_listener(
+    bars: Bars, shard: str, counted: str = "photos", *, asked: dict[str, ShardMetrics] | None = None
+) -> ProgressListener:
+    """A bar; `asked` is told what the shard has done so far."""
     task = bars.add_task(shard, total=None, rate="")
 
     def tell(progress: Progress) -> None:
+        if asked is not None:
+            asked[shard] = progress.metrics
         rate = f"{progress.rate:.1f} {counted}/s"
         bars.update(task, completed=progress.done, total=progress.total, rate=rate)
 

@@ -63,12 +63,10 @@ class LogProgress:
         if self.asked_ahead is not None and (found := self.asked_ahead.take(task)) is not None:
             log.info(f"{name}: the photos were asked together with those of other missions")
             return found
-        return run_task(
-            task,
-            others,
-            folder,
-            Audience(progress=self.listener(log, name), warning=partial(self.notice, log), log=log.info),
-        )
+        audience = Audience(self.listener(log, name), partial(self.notice, log), log.info)
+        outcomes, metrics = run_task(task, others, folder, audience)
+        log.info(f"{name}: {metrics.sentence()}")
+        return outcomes, metrics
 
     def listener(self, log: dg.DagsterLogManager, shard: str) -> ProgressListener:
         """A listener for one shard."""

@@ -66,11 +66,16 @@ class InputTrace:
 
 @dataclass(slots=True)
 class BatchUsage:
-    """How well a batch was filled: places that its steps offered, and those that a request took."""
+    """How well a batch was filled: places that its steps offered, and those that a request took.
+
+    `tokens` went through the model, as prompts or one by one; `padding` of them belong to nobody.
+    """
 
     steps: int = 0
     places: int = 0
     filled: int = 0
+    tokens: int = 0
+    padding: int = 0
 
     def add(self, *, places: int, filled: int) -> None:
         """Count one step."""
@@ -78,11 +83,18 @@ class BatchUsage:
         self.places += places
         self.filled += filled
 
+    def compute(self, lengths: Sequence[int]) -> None:
+        """Count rows of these lengths, in tokens, that were padded to the longest."""
+        computed = len(lengths) * max(lengths)
+        self.tokens += computed
+        self.padding += computed - sum(lengths)
+
 
 class RunningBatch(Protocol):
     """Requests under way together, each with its own options; ids are unique among the open ones.
 
     After an exception of `step` the batch is not to be used again: `open` tells what was under way.
+    `usage` may be replaced at any time by one that counts from nothing.
     """
 
     usage: BatchUsage

@@ -179,6 +179,7 @@ class _RefillBatch:
         steps = min(answered.leaves_at for answered in self._answered)
         for _ in range(steps - self._steps):
             self.usage.add(places=self._rows, filled=len(self._answered))
+            self.usage.compute([1] * len(self._answered))
         self._steps = steps
         ended = [answered.completion for answered in self._answered if answered.leaves_at <= steps]
         self._answered = [answered for answered in self._answered if answered.leaves_at > steps]

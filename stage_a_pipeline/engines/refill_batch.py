@@ -149,6 +149,7 @@ class RefillBatch:
             longest=max(row.length for row in self._rows),
         )
         self.usage.add(places=self._places, filled=len(self._rows))
+        self.usage.compute([1] * len(self._rows))
         rows.lengths[places] += 1
         rows.positions[places] += 1
         self._choose(logits, rows, places, self._rows)
@@ -176,6 +177,7 @@ class RefillBatch:
         rows.cache.copy(text.cache, 0, places, cells=start)
         rest = [newcomer.tokens[start:] for newcomer in newcomers]
         positions = [newcomer.positions[:, start:].T for newcomer in newcomers]
+        self.usage.compute([len(tokens) for tokens in rest])
         hidden = forward.prefill(
             rows.cache,
             places,

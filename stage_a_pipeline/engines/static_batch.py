@@ -47,5 +47,7 @@ class StaticBatch:
         self.usage.add(places=self._rows, filled=len(requests))
         completions = self._generate(requests, options)
         check_answers(requests, completions)
+        self.usage.compute([completion.prompt_tokens for completion in completions])
+        self.usage.compute([completion.generated_tokens for completion in completions])
         self._open = [(request, other) for request, other in self._open if other != options]
         return completions

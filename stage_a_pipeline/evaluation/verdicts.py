@@ -16,7 +16,7 @@ from stage_a_pipeline.engines.qwen3vl import STOP_TOKENS
 from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError, RecordError
 from stage_a_pipeline.evaluation.scores import Reading
 from stage_a_pipeline.evaluation.truth import MissionTruth, Truth
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener
+from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
 from stage_a_pipeline.prompts import Prompt, verdict_prompt
 from stage_a_pipeline.records import Label
 from stage_a_pipeline.settings import EngineSettings
@@ -170,8 +170,8 @@ def answer_in_batches(
             answers[place] = text
         waiting = waiting[len(batch) :]
         if progress is not None:
-            done = len(chats) - len(waiting)
-            progress(Progress(done, len(chats), 0, 0, time.monotonic() - started))
+            done, seconds = len(chats) - len(waiting), time.monotonic() - started
+            progress(Progress(len(chats), ShardMetrics(photos=done, seconds=seconds)))
     return answers
 
 

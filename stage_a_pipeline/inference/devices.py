@@ -38,11 +38,17 @@ def list_workers(devices: Sequence[str]) -> tuple[Worker, ...]:
 
 
 @contextmanager
-def leased(worker: Worker, lease_dir: Path | None, *, on_wait: Callable[[str], None]) -> Iterator[None]:
+def leased(
+    worker: Worker,
+    lease_dir: Path | None,
+    *,
+    on_wait: Callable[[str], None],
+    while_waiting: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Hold the worker's device for this process; wait, saying for whom, while another holds it.
 
     The lease is an OS file lock: it ends with its holder, however that ends.
     """
     folder = lease_dir or Path(tempfile.gettempdir()) / f"stage-a-leases-{os.getuid()}"
-    with device_lease(folder, worker.key, on_wait=on_wait):
+    with device_lease(folder, worker.key, on_wait=on_wait, while_waiting=while_waiting):
         yield

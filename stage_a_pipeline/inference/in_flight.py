@@ -88,6 +88,7 @@ class InFlight:
         self._tell_inputs = None
         self._metrics.device_seconds += self._clock() - started
         results = [self._result(*answer) for answer in answers]
+        self._count_usage()
         self._add_retries()
         if self._asked and not self._batch.open:
             lost = next(iter(self._asked))
@@ -96,13 +97,16 @@ class InFlight:
 
     def close(self) -> None:
         """Count how the last batch was used, and free what it holds on the device. Nothing follows."""
-        self._count(self._batch.usage)
+        self._count_usage()
         del self._batch
 
-    def _count(self, usage: BatchUsage) -> None:
+    def _count_usage(self) -> None:
+        usage, self._batch.usage = self._batch.usage, BatchUsage()
         self._metrics.steps += usage.steps
         self._metrics.places += usage.places
         self._metrics.filled_places += usage.filled
+        self._metrics.computed_tokens += usage.tokens
+        self._metrics.padding_tokens += usage.padding
 
     def _add_retries(self) -> None:
         while self._retries and len(self._batch.open) < self._rows:
@@ -147,7 +151,7 @@ class InFlight:
     def _answers_after(self, error: Exception) -> list[tuple[str, Completion | EngineFailure]]:
         """Answers to all that was under way when the engine failed."""
         under_way = list(self._batch.open)
-        self._count(self._batch.usage)
+        self._count_usage()
         # Nothing of the failed batch is on the device while its requests are asked again.
         self._batch = self._engine.start_batch(self._rows)
         recovered = recover(
@@ -163,6 +167,7 @@ class InFlight:
         return recovered.answers
 
     def _traced_generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
+        self._listeners.watch.alive()
         self._trace(requests)
         return self._engine.generate(requests, options)
 

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+_SECOND: Final = 1.0
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,11 +18,20 @@ class Lookahead(Generic[T, R]):
     """`map` on `workers` threads, results in order, at most `window` of them computed but not taken.
 
     To be iterated once. An exception of `function` is raised in its place; closing the iterator drops
-    what is waiting.
+    what is waiting. `while_waiting` is called every second in which a result is not there yet.
     """
 
-    def __init__(self, function: Callable[[T], R], items: Iterable[T], *, workers: int, window: int) -> None:
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        workers: int,
+        window: int,
+        while_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self._function = function
+        self._while_waiting = while_waiting
         self._source = iter(items)
         self._workers = workers
         self._window = window
@@ -36,13 +47,19 @@ class Lookahead(Generic[T, R]):
             try:
                 submit(self._window)
                 while pending:
-                    result = pending.popleft().result()
+                    result = self._result(pending[0])
+                    pending.popleft()
                     submit(1)
                     yield result
                     # Without this, the frame would hold the last result until the next is asked for.
                     del result
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _result(self, future: Future[R]) -> R:
+        while not wait([future], timeout=_SECOND).done:
+            self._while_waiting()
+        return future.result()
 
     def settle(self) -> None:
         """Wait until nothing is being computed; nothing new begins before the next result is taken."""

@@ -24,6 +24,8 @@ class ShardMetrics:
     steps: int = 0
     places: int = 0
     filled_places: int = 0
+    computed_tokens: int = 0
+    padding_tokens: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
     decode_seconds: float = 0.0
@@ -34,12 +36,22 @@ class ShardMetrics:
     @property
     def images_per_second(self) -> float:
         """Photos that ended, reused ones included, per second of the whole shard."""
-        return self.photos / self.seconds if self.seconds else 0.0
+        return _share(self.photos, self.seconds)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens per second of the whole shard."""
+        return _share(self.generated_tokens, self.seconds)
 
     @property
     def batch_fill(self) -> float:
         """Share of the offered places that held a photo."""
-        return self.filled_places / self.places if self.places else 0.0
+        return _share(self.filled_places, self.places)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the tokens that went through the model and belong to no photo."""
+        return _share(self.padding_tokens, self.computed_tokens)
 
     def to_mapping(self) -> dict[str, int | float]:
         """The counts by name."""
@@ -47,8 +59,26 @@ class ShardMetrics:
 
     def to_metadata(self) -> dict[str, int | float]:
         """Counts and what follows from them, rounded for people."""
-        rates = {"images_per_second": self.images_per_second, "batch_fill": self.batch_fill}
+        rates = {
+            "images_per_second": self.images_per_second,
+            "tokens_per_second": self.tokens_per_second,
+            "batch_fill": self.batch_fill,
+            "padding_share": self.padding_share,
+        }
         return {name: round(count, 3) for name, count in {**rates, **self.to_mapping()}.items()}
+
+    def sentence(self) -> str:
+        """What was asked, and how fast, in one line."""
+        return (
+            f"{self.photos} photos in {self.seconds:.1f} s ({self.images_per_second:.1f} photos/s): "
+            f"{self.inferred} inferred, {self.reused} reused, {self.rejected} rejected, {self.retried} asked "
+            f"twice; {self.tokens_per_second:.0f} tokens/s, batches {self.batch_fill:.0%} full, "
+            f"{self.padding_share:.0%} padding, {self.waiting_seconds:.1f} s waiting for photos"
+        )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
@@ -64,18 +94,20 @@ def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a shard is."""
+    """How far a shard of `total` photos is."""
 
-    done: int
     total: int
-    rejected: int
-    reused: int
-    seconds: float
+    metrics: ShardMetrics
+
+    @property
+    def done(self) -> int:
+        """Photos that have ended."""
+        return self.metrics.photos
 
     @property
     def rate(self) -> float:
         """Photos per second, reused ones left out: they say nothing about the work ahead."""
-        return max(0, self.done - self.reused) / self.seconds if self.seconds > 0 else 0.0
+        return _share(max(0, self.done - self.metrics.reused), self.metrics.seconds)
 
     @property
     def eta_seconds(self) -> float | None:
@@ -88,7 +120,7 @@ class Progress:
         left = f", about {eta:.0f} s left" if eta is not None and self.done < self.total else ""
         return (
             f"{self.done} of {self.total} photos, {self.rate:.1f} photos/s, "
-            f"{self.reused} reused, {self.rejected} rejected{left}"
+            f"{self.metrics.reused} reused, {self.metrics.rejected} rejected{left}"
         )
 
 
@@ -102,8 +134,8 @@ def progress_lines(say: Callable[[str], None], name: str, *, every_seconds: floa
 
     def tell(progress: Progress) -> None:
         nonlocal last_told
-        if progress.done == progress.total or progress.seconds - last_told >= every_seconds:
-            last_told = progress.seconds
+        if progress.done == progress.total or progress.metrics.seconds - last_told >= every_seconds:
+            last_told = progress.metrics.seconds
             say(f"{name}: {progress.sentence()}")
 
     return tell

@@ -100,6 +100,7 @@ class ShardScheduler:
         self._concluded: list[tuple[_Photo, Outcome]] = []
         self._committed = clock()
         self._total = self._reported = 0
+        self._decoding: set[str] = set()
         self._twins: dict[tuple[str, Fingerprint], list[ImageRef]] = {}
         self._rejected: dict[tuple[str, Fingerprint], Rejection] = {}
 
@@ -141,7 +142,11 @@ class ShardScheduler:
 
     def _photos_ahead(self, refs: Sequence[ImageRef]) -> Iterator[_Photo | Rejection]:
         self._ahead = Lookahead(
-            self._read, refs, workers=self._batching.decode_workers, window=self._batching.batch_size
+            self._read,
+            refs,
+            workers=self._batching.decode_workers,
+            window=self._batching.batch_size,
+            while_waiting=self._wait_for_photo,
         )
         photos = iter(self._ahead)
         while True:
@@ -190,10 +195,18 @@ class ShardScheduler:
     @contextmanager
     def _watched(self, ref: ImageRef, sha256: str, crashes: int) -> Iterator[None]:
         self._watch.begin(self._ordeal(ref, sha256, crashes))
+        name = request_id(ref)
+        self._decoding.add(name)
         try:
             yield
         finally:
-            self._watch.end(request_id(ref))
+            self._decoding.remove(name)
+            self._watch.end(name)
+
+    def _wait_for_photo(self) -> None:
+        """A slow disk is no sign that the shard hangs; a photo that is not decoded in time is one."""
+        if not self._decoding:
+            self._watch.alive()
 
     def _ordeal(self, ref: ImageRef, sha256: str, crashes: int) -> Ordeal:
         return Ordeal(request_id(ref), ref.group.mission, sha256, self._answer_fingerprint(ref), crashes)
@@ -286,12 +299,9 @@ class ShardScheduler:
         return answer_fingerprint(self._recipes[ref.group.mission], ref, greedy=self._generation.greedy)
 
     def _report_progress(self) -> None:
-        metrics = self.metrics
-        if self._listeners.progress is not None and metrics.photos != self._reported:
-            self._reported = metrics.photos
-            self._listeners.progress(
-                Progress(metrics.photos, self._total, metrics.rejected, metrics.reused, metrics.seconds)
-            )
+        if self._listeners.progress is not None and self.metrics.photos != self._reported:
+            self._reported = self.metrics.photos
+            self._listeners.progress(Progress(self._total, replace(self.metrics)))
 
     def _warn(self, sentence: str) -> None:
         if self._listeners.warning is not None:

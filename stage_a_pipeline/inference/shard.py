@@ -125,7 +125,8 @@ def run_shard(
             warn(notice)
         engine: Engine = IdleEngine()
         if _needs_engine(task, journal):
-            held.enter_context(leased(worker, settings.inference.lease_dir, on_wait=warn))
+            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
+            held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
             log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
             engine = load_engine(settings.engine, worker.device)
         try:

@@ -30,6 +30,7 @@ from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Ordeal, record_crash
 from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
+from stage_a_pipeline.inference.prometheus import PrometheusFile
 from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard
 from stage_a_pipeline.inference.task_files import Task, inputs_recorder, read_outcomes, write_task
 from stage_a_pipeline.records import Outcome
@@ -38,6 +39,8 @@ from stage_a_pipeline.tables import outcomes_to_table
 _LIVES: Final = 4
 """So many workers in a row may die on a device without ending a photo."""
 
+_LEAST_PATIENCE: Final = 30.0
+_PATIENCE_FACTOR: Final = 20.0
 _GRACE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.5
 
@@ -74,6 +77,7 @@ def run_task(
     emptied first. `others` are the workers to go on where the task's own device is given up. Raises
     WorkerError when none is left, StoppedError soon after `stop` is set, and what run_shard raises.
     """
+    audience = _with_prometheus(audience, task.shard)
     if not task.shard.settings.inference.worker_processes:
         return _run_here(task, audience)
     # Held here as well as by the workers: between two of them, no other run may begin.
@@ -89,6 +93,21 @@ def run_task(
         f"worker processes died {_LIVES} times in a row on every device without finishing a photo; what "
         "they died of stands in the log; finished photos are kept, run again to go on"
     )
+
+
+def _with_prometheus(audience: Audience, shard: ShardTask) -> Audience:
+    """The audience, and the Prometheus file where the settings ask for one."""
+    folder, told = shard.settings.output.prometheus_dir, audience.progress
+    if folder is None:
+        return audience
+    file = PrometheusFile(folder, shard.name, audience.warning)
+
+    def tell(progress: Progress) -> None:
+        file(progress)
+        if told is not None:
+            told(progress)
+
+    return replace(audience, progress=tell)
 
 
 def _run_here(task: Task, audience: Audience) -> tuple[pa.Table, ShardMetrics]:
@@ -152,13 +171,43 @@ class _Blame:
         )
 
 
+class Patience:
+    """How long a worker may be silent before it counts as hung.
+
+    Until it has answered a photo, as long as the settings allow: a large model takes its time to load, and
+    its first batch. From then on, 20 times as long as it has lately been silent while it worked, and 30
+    seconds at least, but never longer than the settings allow.
+    """
+
+    def __init__(self, most_seconds: float) -> None:
+        self._most = most_seconds
+        self._longest: float | None = None
+
+    def learn(self) -> None:
+        """From now on, silences tell how long a step takes."""
+        if self._longest is None:
+            self._longest = 0.0
+
+    def saw(self, silent_seconds: float) -> None:
+        """The worker was silent for so long; what was long ago counts less and less."""
+        if self._longest is not None:
+            self._longest = max(silent_seconds, 0.99 * self._longest)
+
+    @property
+    def seconds(self) -> float:
+        """How long it may be silent now."""
+        if self._longest is None:
+            return self._most
+        return min(self._most, max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self._longest))
+
+
 class _Process:
     """One worker process; leaving the block stops it, with all that it has started."""
 
     def __init__(self, folder: Path, stall_seconds: float, stop: threading.Event) -> None:
-        self._stall_seconds = stall_seconds
+        self._patience = Patience(stall_seconds)
         self._stop = stop
-        self._stalled = False
+        self._silent_seconds: float | None = None
         reading, writing = os.pipe()
         self._messages = reading
         module = "stage_a_pipeline.inference.worker"
@@ -202,8 +251,10 @@ class _Process:
                 case "end":
                     in_hand.pop(message["name"], None)
                 case "progress":
-                    progress = Progress(**message)
-                    finished = progress.done - progress.reused - progress.rejected
+                    progress = Progress(message["total"], ShardMetrics(**message["metrics"]))
+                    finished = progress.metrics.inferred
+                    if finished:
+                        self._patience.learn()
                     if audience.progress is not None:
                         audience.progress(progress)
                 case "warning":
@@ -221,23 +272,24 @@ class _Process:
     def _read(self) -> Iterator[dict[str, Any]]:
         """Messages until the worker's end, or until it has been silent for too long."""
         rest, heard = b"", time.monotonic()
-        while time.monotonic() - heard < self._stall_seconds:
+        while (silent := time.monotonic() - heard) < self._patience.seconds:
             if self._stop.is_set():
                 raise StoppedError
             if not select.select([self._messages], [], [], _POLL_SECONDS)[0]:
                 continue
+            self._patience.saw(silent)
             heard = time.monotonic()
             data = os.read(self._messages, 1 << 16)
             if not data:
                 return
             *lines, rest = (rest + data).split(b"\n")
             yield from (json.loads(line) for line in lines)
-        self._stalled = True
+        self._silent_seconds = silent
         self._kill()
 
     def _cause(self, words: str | None) -> str:
-        if self._stalled:
-            return f"gave no sign of life for {self._stall_seconds:g} s (inference.stall_seconds)"
+        if self._silent_seconds is not None:
+            return f"gave no sign of life for {self._silent_seconds:.0f} s"
         code = self._process.wait()
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"

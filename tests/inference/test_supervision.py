@@ -127,7 +127,7 @@ def test_a_hung_worker_is_replaced_within_seconds(tmp_path, task, groups):
     started = time.monotonic()
     rows, _, heard = run(tmp_path, task(faults, stall_seconds=3.0))
     assert time.monotonic() - started < 60
-    assert sum("gave no sign of life for 3 s" in warning for warning in heard.warnings) == 2
+    assert sum("gave no sign of life for" in warning for warning in heard.warnings) == 2
     assert [row["reason"] for row in rows.values() if row["status"] == "rejected"] == ["crashed"]
     assert len(rows) == 12
 
