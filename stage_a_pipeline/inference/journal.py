@@ -85,6 +85,8 @@ class Journal:
         self._files: list[BinaryIO] = []
         self._lines: list[int] = []
         self._own: dict[str, _OwnFile] = {}
+        self._folder = folder
+        self._followed: dict[Path, _Followed] = {}
         self._crashed: dict[bytes, Place] = {}
         try:
             for mission in missions:
@@ -121,6 +123,22 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def look_around(self) -> None:
+        """Learn what other shards have answered since this journal was opened, or since the last look.
+
+        Damage there costs the answers behind it, and is told in `notices`.
+        """
+        own = {file.path for file in self._own.values()}
+        for path in self._folder.glob("*/*.jsonl"):
+            followed = self._followed.setdefault(path, _Followed())
+            if path in own or followed.damaged:
+                continue
+            try:
+                self._read_on(path, followed)
+            except JournalError as error:
+                followed.damaged = True
+                self.notices.append(f"answers of another shard are not reused: {error}")
 
     def append_answer(
         self, mission: str, photo: str, content_sha256: str, fingerprint: Fingerprint, answer: Answer
@@ -196,13 +214,35 @@ class Journal:
             file.number = len(self._files)
             yield from self._answers_in(file.path, file.number, foreign=False)
 
+    def _read_on(self, path: Path, followed: _Followed) -> None:
+        """The answers behind what was read of another shard's file."""
+        with _reading(path):
+            found = path.stat()
+            # A shard that begins may put a shorter file in the place of its own.
+            if followed.inode != found.st_ino:
+                self._open(path, followed)
+        if found.st_size > followed.end:
+            for line in _intact_lines(path, start=followed.end):
+                followed.end = line.end
+                if line.status == _SUMMARISED.encode():
+                    self._index.add(line.key, Place(followed.number, line.offset))
+
+    def _open(self, path: Path, followed: _Followed) -> None:
+        """Opens a file to read lines of."""
+        file = path.open("rb")
+        self._files.append(file)
+        self._lines.append(0)
+        followed.number, followed.end = len(self._files) - 1, 0
+        followed.inode = os.fstat(file.fileno()).st_ino
+
     def _answers_in(self, path: Path, number: int, *, foreign: bool) -> Iterator[tuple[bytes, Place]]:
         try:
+            followed = self._followed[path] = _Followed()
             with _reading(path):
-                self._files.append(path.open("rb"))
-            self._lines.append(0)
+                self._open(path, followed)
             for line in _intact_lines(path):
                 self._lines[number] += 1
+                followed.end = line.end
                 place = Place(number, line.offset)
                 if line.status == _SUMMARISED.encode():
                     yield line.key, place
@@ -211,6 +251,7 @@ class Journal:
         except JournalError as error:
             if not foreign:
                 raise
+            followed.damaged = True
             self.notices.append(f"answers of another mission are not reused: {error}")
 
     def _compact(self) -> bool:
@@ -234,12 +275,22 @@ class Journal:
     def _close_read_files(self) -> None:
         for file in self._files:
             file.close()
-        self._files, self._lines = [], []
+        self._files, self._lines, self._followed = [], [], {}
 
     def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
         file.seek(place.offset)
         return _parse(file.readline(), Path(file.name), None)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A file: its number, which one it is to the system, up to where it was read, and whether that ended."""
+
+    number: int = -1
+    inode: int = -1
+    end: int = 0
+    damaged: bool = False
 
 
 class _OwnFile:
@@ -358,9 +409,10 @@ def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
 
 
 class _Line(NamedTuple):
-    """What the index needs of a line that begins at `offset`."""
+    """What the index needs of a line that begins at `offset` and ends before `end`."""
 
     offset: int
+    end: int
     sha256: bytes
     fingerprint: bytes
     status: bytes
@@ -370,18 +422,21 @@ class _Line(NamedTuple):
         return answer_key(self.sha256, self.fingerprint)
 
 
-def _intact_lines(path: Path) -> Iterator[_Line]:
-    """All complete lines; a torn last line of another shard is passed over."""
-    offset = 0
+def _intact_lines(path: Path, *, start: int = 0) -> Iterator[_Line]:
+    """All complete lines from `start` on; a torn last line of another shard is passed over."""
+    offset = start
     with _reading(path), path.open("rb") as file:
+        file.seek(start)
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield _read_key(_checked(line, path, number), offset)
-            offset += len(line)
+            end = offset + len(line)
+            # Where reading began further on, there is no number of lines to tell.
+            yield _read_key(_checked(line, path, None if start else number), offset, end)
+            offset = end
 
 
-def _read_key(head: bytes, offset: int) -> _Line:
+def _read_key(head: bytes, offset: int, end: int) -> _Line:
     # What `append` writes begins so, and reading no further is several times faster than all of it.
     if found := _KEY_PATTERN.match(head):
         sha256, fingerprint, status = found.groups()
@@ -390,7 +445,7 @@ def _read_key(head: bytes, offset: int) -> _Line:
         sha256, fingerprint, status = (
             str(fields[name]).encode("utf-8", "surrogatepass") for name in ("sha256", "fingerprint", "status")
         )
-    return _Line(offset, sha256, fingerprint, status)
+    return _Line(offset, end, sha256, fingerprint, status)
 
 
 @contextmanager

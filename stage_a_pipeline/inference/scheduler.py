@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stage_a_pipeline.engines.base import Engine, GenerationOptions, Request
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
+from stage_a_pipeline.inference.answer_index import answer_key
 from stage_a_pipeline.inference.asking import (
     BatchingOptions,
     Listeners,
@@ -22,6 +23,7 @@ from stage_a_pipeline.inference.asking import (
 )
 from stage_a_pipeline.inference.batching import may_join
 from stage_a_pipeline.inference.bisection import EngineFailure
+from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.in_flight import InFlight, Result
 from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal, Ordeal
 from stage_a_pipeline.inference.lookahead import Lookahead
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMMIT_SECONDS = 0.5
+_POLL_SECONDS = 0.2
+_Key = tuple[str, Fingerprint]
 MOST_CRASHES = 2
 """So often a process may die over a photo before the photo is left out."""
 
@@ -62,8 +66,9 @@ class ShardScheduler:
     told in InFlight. A photo over which a worker has died is decoded and asked alone, and not at all
     when that has happened twice. At most two batches of decoded photos exist at a time: one under way, and
     one ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
-    Raises EngineContractError when the engine's answers do not match its requests, JournalError and
-    OutputError from the journal.
+    With `claims`, a photo whose bytes another process is asking waits for that answer. Raises
+    EngineContractError when the engine's answers do not match its requests, JournalError and OutputError
+    from the journal.
     """
 
     def __init__(
@@ -74,10 +79,12 @@ class ShardScheduler:
         generation: GenerationOptions,
         batching: BatchingOptions,
         *,
+        claims: PhotoClaims | None = None,
         listeners: Listeners | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = ShardMetrics()
+        self._claims = claims
         self._engine = engine
         self._journal = journal
         self._recipes = recipes
@@ -101,8 +108,9 @@ class ShardScheduler:
         self._committed = clock()
         self._total = self._reported = 0
         self._decoding: set[str] = set()
-        self._twins: dict[tuple[str, Fingerprint], list[ImageRef]] = {}
-        self._rejected: dict[tuple[str, Fingerprint], Rejection] = {}
+        self._twins: dict[_Key, list[ImageRef]] = {}
+        self._rejected: dict[_Key, Rejection] = {}
+        self._deferred: list[tuple[ImageRef, _Key]] = []
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         """Outcomes as they come: one per photo of `refs`, in no promised order. To be called once."""
@@ -117,15 +125,21 @@ class ShardScheduler:
 
     def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         with closing(self._in_flight):
-            for item in self._photos_ahead(refs):
-                self._watch.alive()
-                if isinstance(item, Rejection):
-                    self._warn(f"photo rejected ({item.reason}): {item.detail}")
-                    yield item
-                else:
-                    yield from self._outcomes_from(item)
-                yield from self._commit_if_due()
-            yield from self._finish_open()
+            yield from self._outcomes_of(refs)
+            while self._deferred:
+                yield from self._outcomes_of(self._no_longer_asked_elsewhere())
+
+    def _outcomes_of(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
+        """Those of some photos; of one that another process is asking just now, none yet."""
+        for item in self._photos_ahead(refs):
+            self._watch.alive()
+            if isinstance(item, Rejection):
+                self._warn(f"photo rejected ({item.reason}): {item.detail}")
+                yield item
+            else:
+                yield from self._outcomes_from(item)
+            yield from self._commit_if_due()
+        yield from self._finish_open()
 
     def _outcomes_from(self, photo: _Photo) -> Iterator[Outcome]:
         """The photo's outcome where it is known already, or what comes of asking."""
@@ -136,9 +150,44 @@ class ShardScheduler:
             yield replace(self._rejected[key], ref=photo.ref)
         elif (answer := self._journal.find(*key)) is not None:
             yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
+        elif not self._claim(key):
+            self._deferred.append((photo.ref, key))
+        elif (answer := self._journal.find(*key)) is not None:
+            self._release(key)
+            yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
         else:
             self._twins[key] = []
             yield from self._ask(photo) if photo.suspect is None else self._ask_alone(photo, photo.suspect)
+
+    def _claim(self, key: _Key) -> bool:
+        """Whether the photo is ours to ask. The journal knows then what others answered before."""
+        if self._claims is None or not self._generation.greedy:
+            return True
+        if not self._claims.take(answer_key(*key)):
+            return False
+        self._journal.look_around()
+        return True
+
+    def _is_free(self, key: _Key) -> bool:
+        free = self._claim(key)
+        self._release(key)
+        return free
+
+    def _release(self, key: _Key) -> None:
+        if self._claims is not None:
+            self._claims.release(answer_key(*key))
+
+    def _no_longer_asked_elsewhere(self) -> list[ImageRef]:
+        """Deferred photos that others have answered, or have given up."""
+        while True:
+            self._watch.alive()
+            self._journal.look_around()
+            ready = {key for _, key in self._deferred if self._journal.knows(*key) or self._is_free(key)}
+            if ready:
+                refs = [ref for ref, key in self._deferred if key in ready]
+                self._deferred = [waiting for waiting in self._deferred if waiting[1] not in ready]
+                return refs
+            time.sleep(_POLL_SECONDS)
 
     def _photos_ahead(self, refs: Sequence[ImageRef]) -> Iterator[_Photo | Rejection]:
         self._ahead = Lookahead(
@@ -233,6 +282,7 @@ class ShardScheduler:
             image = self._decode(photo.ref, suspect.file, suspect.crashes)
         except PhotoError as error:
             self._warn(f"photo rejected ({error.reason}): {error}")
+            self._release(self._key(photo))
             for ref in (photo.ref, *self._twins.pop(self._key(photo))):
                 yield _unreadable(ref, error, photo.content_sha256)
             return
@@ -266,6 +316,7 @@ class ShardScheduler:
             self._journal.commit()
         self._committed = self._clock()
         for photo, outcome in concluded:
+            self._release(self._key(photo))
             yield outcome
             if isinstance(outcome, Rejection):
                 self._rejected[self._key(photo)] = outcome
@@ -292,7 +343,7 @@ class ShardScheduler:
         assert photo.image is not None
         return Request(request_id(photo.ref), photo.image, self._recipes[photo.ref.group.mission].prompt)
 
-    def _key(self, photo: _Photo) -> tuple[str, Fingerprint]:
+    def _key(self, photo: _Photo) -> _Key:
         return photo.content_sha256, self._answer_fingerprint(photo.ref)
 
     def _answer_fingerprint(self, ref: ImageRef) -> Fingerprint:

@@ -12,6 +12,7 @@ from stage_a_pipeline.engines.idle import IdleEngine
 from stage_a_pipeline.errors import ConfigurationError, PhotoError
 from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
+from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.devices import Worker, leased
 from stage_a_pipeline.inference.journal import Fingerprint, Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
@@ -121,8 +122,8 @@ def run_shard(
     with ExitStack() as held:
         held.enter_context(claim_missions(task))
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
-        for notice in journal.notices:
-            warn(notice)
+        held.callback(_tell, journal.notices, warn)
+        _tell(journal.notices, warn)
         engine: Engine = IdleEngine()
         if _needs_engine(task, journal):
             lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
@@ -136,6 +137,7 @@ def run_shard(
                 task.recipes,
                 generation_options(settings.engine),
                 batching_options(settings),
+                claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
                 listeners=listeners,
             )
             for outcome in scheduler.run(task.refs):
@@ -153,6 +155,11 @@ def claim_missions(task: ShardTask) -> Iterator[None]:
         for mission in task.missions:
             held.enter_context(claim_output(locks, mission, run_id=task.run_id, purpose=purpose))
         yield
+
+
+def _tell(notices: list[str], warn: Callable[[str], None]) -> None:
+    while notices:
+        warn(notices.pop(0))
 
 
 def _needs_engine(task: ShardTask, journal: Journal) -> bool:
