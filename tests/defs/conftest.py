@@ -14,6 +14,11 @@ from tests.conftest import MISSION
 @pytest.fixture
 def materialise(tmp_path: Path):
     """Materialise the whole chain of one mission in memory, with the fake engine unless told otherwise."""
+    return materialiser(tmp_path)
+
+
+def materialiser(folder: Path):
+    """A function that materialises a chain whose results go to `folder` unless told otherwise."""
 
     def run(
         root: Path,
@@ -27,10 +32,10 @@ def materialise(tmp_path: Path):
             discovery={"input_root": str(root)},
             sampling=sections.get("sampling", {}),
             engine={"engine": "fake", "batch_size": 4, **sections.get("engine", {})},
-            inference={"lease_dir": str(tmp_path / "leases"), **sections.get("inference", {})},
+            inference={"lease_dir": str(folder / "leases"), **sections.get("inference", {})},
             fail_reasons=sections.get("fail_reasons", {}),
             evaluation=sections.get("evaluation", {}),
-            output={"output_dir": str(tmp_path / "out"), **sections.get("output", {})},
+            output={"output_dir": str(folder / "out"), **sections.get("output", {})},
         )
         return dg.materialize_to_memory(
             [*ASSETS, *CHECKS],

@@ -1,6 +1,7 @@
 """The whole chain on rendered photos with the built-in checkpoint: no fake anywhere."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,12 @@ from stage_a_pipeline.cleaning import clean_summary, defect
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
 from tests.conftest import BRACKETS
+from tests.defs.conftest import materialiser
 
 REAL = {"engine": "refill", "batch_size": 8, "max_new_tokens": 256, "verify_inputs": True}
+PER_IMAGE = {"sharding_mode": "per_image"}
+PER_GROUP = {"batching_mode": "per_group"}
+TWO = {"devices": ["cpu", "cpu"]}
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +24,18 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def result(tmp_path, materialise, root):
-    return materialise(root, BRACKETS, engine=REAL, fail_reasons={"workbook": str(root / "reviews.xlsx")})
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, root):
+    """The folder of an undisturbed run on one device, and what Dagster says of it."""
+    folder = tmp_path_factory.mktemp("reference")
+    workbook = {"workbook": str(root / "reviews.xlsx")}
+    return folder, materialiser(folder)(root, BRACKETS, engine=REAL, fail_reasons=workbook)
 
 
-def test_rendered_photos_become_a_valid_file(tmp_path, result, root):
+def test_rendered_photos_become_a_valid_file(reference):
+    folder, result = reference
     assert result.success
-    paths = output_paths(tmp_path / "out", BRACKETS)
+    paths = output_paths(folder / "out", BRACKETS)
     assert not validate_file(paths.jsonl).errors
     counts = read_manifest(paths.manifest).counts
     assert counts.discovered == counts.written + counts.rejected
@@ -40,26 +49,44 @@ def test_rendered_photos_become_a_valid_file(tmp_path, result, root):
 
 
 @pytest.mark.parametrize(
-    "variant",
+    ("engine", "inference", "finished_before"),
     [
-        {"engine": {"engine": "transformers"}},
-        {"engine": {"batch_size": 1}},
-        {"engine": {"batch_size": 3}},
-        {"engine": {"batch_size": 16}},
-        {"inference": {"batching_mode": "per_group"}},
-        {"engine": {"devices": ["cpu", "cpu"]}, "inference": {"sharding_mode": "per_image"}},
+        ({"engine": "transformers"}, {}, 0.0),
+        ({"batch_size": 1}, {}, 0.0),
+        ({"batch_size": 3}, {}, 0.6),
+        ({"batch_size": 16}, {}, 0.3),
+        ({"batch_size": 32}, {}, 0.0),
+        ({"batch_size": 1}, PER_GROUP, 0.9),
+        ({"batch_size": 3}, PER_GROUP, 0.0),
+        ({"batch_size": 32}, PER_GROUP, 0.3),
+        ({"batch_size": 16, **TWO}, {}, 0.0),
+        ({"batch_size": 3, **TWO}, PER_IMAGE, 0.0),
+        ({"batch_size": 32, **TWO}, PER_IMAGE, 0.6),
+        ({"batch_size": 3, "devices": ["cpu"] * 3}, PER_GROUP, 0.3),
     ],
 )
-def test_greedy_output_is_the_same_for_every_engine_batch_size_and_mode(
-    tmp_path, materialise, result, root, variant
+def test_engine_batch_size_modes_devices_and_resume_point_never_change_the_bytes(
+    tmp_path, reference, root, engine, inference, finished_before
 ):
-    expected = output_paths(tmp_path / "out", BRACKETS).jsonl.read_bytes()
-    materialise(
+    folder, _ = reference
+    if finished_before:
+        journal = Path("out", "work", "journal", BRACKETS, "cpu.jsonl")
+        lines = (folder / journal).read_bytes()
+        (tmp_path / journal).parent.mkdir(parents=True)
+        # Cut where a killed run may have left it: seldom at the end of a line.
+        (tmp_path / journal).write_bytes(lines[: int(len(lines) * finished_before)])
+    result = materialiser(tmp_path)(
         root,
         BRACKETS,
-        engine=REAL | variant.get("engine", {}),
-        inference=variant.get("inference", {}),
+        engine=REAL | engine,
+        inference={"worker_processes": "devices" in engine, **inference},
         fail_reasons={"workbook": str(root / "reviews.xlsx")},
-        output={"output_dir": str(tmp_path / "variant")},
     )
-    assert output_paths(tmp_path / "variant", BRACKETS).jsonl.read_bytes() == expected
+    files = [
+        [path.read_bytes() for path in (paths.jsonl, paths.rejected)]
+        for paths in (output_paths(place / "out", BRACKETS) for place in (folder, tmp_path))
+    ]
+    assert files[0] == files[1]
+    metadata = result.asset_materializations_for_node("stage_a_summaries.merge_shards")[0].metadata
+    share_reused = metadata["reused"].value / metadata["photos"].value
+    assert share_reused == pytest.approx(finished_before, abs=0.15)
