@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from stage_a_pipeline.jsonl import output_paths
+from stage_a_pipeline.storage import device_lease
 from tests.conftest import BRACKETS, write_groups
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -33,6 +34,21 @@ mutation Launch($execution: ExecutionParams!) {
     ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } }
   }
+}
+"""
+REEXECUTE = """
+mutation Again($parameters: ReexecutionParams!) {
+  launchPipelineReexecution(reexecutionParams: $parameters) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename } }"
+STEPS = """
+query Steps($id: ID!) {
+  runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } }
 }
 """
 STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
@@ -114,7 +130,7 @@ def server(workplace):
             process.wait()
 
 
-def launch(server: Server, mission: str) -> str:
+def launch(server: Server, mission: str, **settings: object) -> str:
     location = server.query("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")[
         "workspaceOrError"
     ]["locationEntries"][0]["name"]
@@ -126,7 +142,7 @@ def launch(server: Server, mission: str) -> str:
             "assetSelection": [{"path": [name]} for name in ASSETS],
         },
         "mode": "default",
-        "runConfigData": "{}",
+        "runConfigData": json.dumps({"resources": {"settings": {"config": settings}}}),
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": mission}]},
     }
     launched = server.query(LAUNCH, execution=execution)["launchPipelineExecution"]
@@ -153,6 +169,77 @@ def materialised(server, workplace):
 
 def test_a_partition_launched_through_graphql_is_published(materialised, workplace):
     assert output_paths(workplace / "out", BRACKETS).jsonl.exists()
+
+
+def faults(workplace, text):
+    path = workplace / "faults.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def workers(workplace):
+    """Worker processes whose task lies below the workplace."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "stage_a_pipeline.inference.worker" in (process.info["cmdline"] or ())
+        and any(str(workplace) in argument for argument in process.info["cmdline"])
+    ]
+
+
+def test_a_run_that_is_cancelled_ends_its_workers_and_keeps_what_is_finished(server, workplace):
+    output = workplace / "cancelled"
+    settings = {
+        "engine": {"batch_size": 1, "fake_faults": faults(workplace, "seconds_per_photo = 2.0")},
+        "output": {"output_dir": str(output)},
+    }
+    run_id = launch(server, BRACKETS, **settings)
+    journal = output / "work" / "journal" / BRACKETS / "cpu.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (worker,) = workers(workplace)
+    server.query(TERMINATE, id=run_id)
+    assert wait_for(server, run_id, 60) == "CANCELED"
+    assert not psutil.wait_procs([worker], timeout=15)[1]
+    with device_lease(workplace / "leases", "cpu", on_wait=pytest.fail):
+        pass
+    finished = journal.read_bytes().count(b"\n")
+    assert 1 <= finished < 6
+    assert not output_paths(output, BRACKETS).jsonl.exists()
+    settings["engine"]["fake_faults"] = faults(workplace, "")
+    assert wait_for(server, launch(server, BRACKETS, **settings)) == "SUCCESS"
+    assert journal.read_bytes().count(b"\n") == 6, "no finished photo is asked again"
+
+
+def test_a_re_execution_from_failure_runs_the_failed_shard_only(server, workplace):
+    settings = {
+        "engine": {
+            "devices": ["cpu", "cpu"],
+            "fake_faults": faults(workplace, '[[fault]]\nmatch = "*/IMG_3.jpg*"\nkind = "too_few"'),
+        },
+        "inference": {"sharding_mode": "per_image"},
+        "output": {"output_dir": str(workplace / "again")},
+    }
+    failed = launch(server, BRACKETS, **settings)
+    assert wait_for(server, failed) == "FAILURE"
+    faults(workplace, "")
+    parameters = {"parentRunId": failed, "strategy": "FROM_FAILURE"}
+    again = server.query(REEXECUTE, parameters=parameters)["launchPipelineReexecution"]
+    assert again["__typename"] == "LaunchRunSuccess", again
+    run_id = again["run"]["runId"]
+    assert wait_for(server, run_id) == "SUCCESS"
+    before, after = (
+        {step["stepKey"]: step["status"] for step in server.query(STEPS, id=run)["runOrError"]["stepStats"]}
+        for run in (failed, run_id)
+    )
+    shards = {key: status for key, status in before.items() if "summarise_shard" in key}
+    assert sorted(shards.values()) == ["FAILURE", "SUCCESS"]
+    assert [key for key in after if "summarise_shard" in key] == [
+        key for key, status in shards.items() if status == "FAILURE"
+    ]
+    assert not any("plan_shards" in key or key == "image_groups" for key in after)
+    assert output_paths(workplace / "again", BRACKETS).jsonl.exists()
 
 
 @pytest.mark.browser
