@@ -29,6 +29,7 @@ from rich.text import Text
 
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import (
     Progress,
@@ -37,7 +38,6 @@ from stage_a_pipeline.inference.metrics import (
     merge_metrics,
     progress_lines,
 )
-from stage_a_pipeline.inference.supervision import Audience
 from stage_a_pipeline.inference.together import AskedAhead, ask_ahead
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
 from stage_a_pipeline.missions import load_missions

@@ -9,9 +9,10 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import ProgressListener, ShardMetrics, progress_lines
-from stage_a_pipeline.inference.supervision import Audience, run_task
+from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings

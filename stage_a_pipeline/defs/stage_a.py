@@ -115,7 +115,9 @@ def merge_shards(
     by_mission = split_by_mission(groups, outcomes)
     plans = _plans_from_metadata(table_metadata(shards[0]))
     metrics = merge_metrics(ShardMetrics(**json.loads(table_metadata(shard)["metrics"])) for shard in shards)
-    context.add_output_metadata(metrics.to_metadata())
+    # Rates and counts are those of the devices, which all missions of the run shared.
+    together = {"asked_together": ", ".join(by_mission)} if len(by_mission) > 1 else {}
+    context.add_output_metadata({**together, **metrics.to_metadata()})
 
     def check(mission: str) -> None:
         _check_budget(mission, by_mission[mission], loaded, run_id=context.run.run_id)

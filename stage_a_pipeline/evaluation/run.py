@@ -32,12 +32,12 @@ from stage_a_pipeline.evaluation.verdicts import (
     score_verdicts,
     text_answers,
 )
+from stage_a_pipeline.inference.asking import Audience as ShardAudience
 from stage_a_pipeline.inference.asking import Recipe
 from stage_a_pipeline.inference.assembly import clean_outcomes, counted_from
 from stage_a_pipeline.inference.devices import Worker, leased, list_workers
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.inference.shard import mission_recipes
-from stage_a_pipeline.inference.supervision import Audience as Supervised
 from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
@@ -141,10 +141,10 @@ def _read(
         name = ref.group.mission
         return truths[name].of(replace(ref, group_index=ref.group_index - first[name])) is not None
 
-    def listeners(worker: Worker) -> Supervised:
+    def listeners(worker: Worker) -> ShardAudience:
         several = told[0].mission.name if len(told) == 1 else f"{len(told)} missions"
         bar = audience.bar(f"{several} on {worker.key}", "photos")
-        return Supervised(progress=bar, warning=audience.notice, log=lambda _: None)
+        return ShardAudience(progress=bar, warning=audience.notice, log=lambda _: None)
 
     run_id = f"evaluation-{uuid.uuid4()}"
     table, _ = ask_together(groups, recipes, settings, listeners, run_id=run_id, wanted=wanted)

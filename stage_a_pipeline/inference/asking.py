@@ -62,6 +62,15 @@ class Listeners:
     watch: Watch = field(default_factory=Watch)
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who is told what while the shards of a run go on."""
+
+    progress: ProgressListener | None
+    warning: Callable[[str], None]
+    log: Callable[[str], None]
+
+
 def request_id(ref: ImageRef) -> str:
     """`<group id>/<image name>#<group index>.<image index>`: readable, and unique within a run."""
     return f"{ref.group.group_id}/{ref.image.name}#{ref.group_index}.{ref.image_index}"

@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import DiscoveryError, LockedError
-from stage_a_pipeline.inference.asking import Recipe
+from stage_a_pipeline.inference.asking import Audience, Recipe
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.journal import Fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
 from stage_a_pipeline.inference.shard import ShardTask, mission_recipes
-from stage_a_pipeline.inference.supervision import Audience, run_task
+from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.missions import Mission, MissionTable
 from stage_a_pipeline.records import Group, ImageRef

@@ -7,10 +7,10 @@ import pytest
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.inference.answer_index import answer_key
+from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.journal import Answer, Journal
 from stage_a_pipeline.inference.shard import mission_recipes
-from stage_a_pipeline.inference.supervision import Audience
 from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import Settings

@@ -11,10 +11,11 @@ import pytest
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import ConfigurationError, LockedError, WorkerError
+from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.shard import ShardTask, mission_recipe
-from stage_a_pipeline.inference.supervision import Audience, run_task
+from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import Settings
@@ -174,7 +175,8 @@ SCRIPT = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from stage_a_pipeline.inference.supervision import Audience, run_task
+    from stage_a_pipeline.inference.asking import Audience
+    from stage_a_pipeline.inference.supervision import run_task
     from stage_a_pipeline.inference.task_files import read_task
     folder = Path(sys.argv[1])
     audience = Audience(lambda progress: print(progress.done, flush=True), print, print)

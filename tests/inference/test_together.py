@@ -6,10 +6,10 @@ import pytest
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import WorkerError
+from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.shard import ShardTask, mission_recipes
-from stage_a_pipeline.inference.supervision import Audience
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.inference.together import ask_ahead
 from stage_a_pipeline.missions import load_missions

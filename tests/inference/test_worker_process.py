@@ -1,6 +1,6 @@
 """How long a silent worker is waited for."""
 
-from stage_a_pipeline.inference.supervision import Patience
+from stage_a_pipeline.inference.worker_process import Patience
 
 
 def test_loading_and_the_first_batch_may_take_as_long_as_the_settings_allow():

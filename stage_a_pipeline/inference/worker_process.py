@@ -1,0 +1,172 @@
+"""One worker process: started, listened to, found hung, stopped with all that it has started."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stage_a_pipeline import errors
+from stage_a_pipeline.errors import StageAError, StoppedError
+from stage_a_pipeline.inference.asking import Audience
+from stage_a_pipeline.inference.journal import Ordeal
+from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+
+_LEAST_PATIENCE: Final = 30.0
+_PATIENCE_FACTOR: Final = 20.0
+_GRACE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended before its shard did, what it had in hand, and how many photos it had ended."""
+
+    cause: str
+    in_hand: Sequence[Ordeal]
+    finished: int
+
+
+class Patience:
+    """How long a worker may be silent before it counts as hung.
+
+    Until it has answered a photo, as long as the settings allow: a large model takes its time to load, and
+    its first batch. From then on, 20 times as long as it has lately been silent while it worked, and 30
+    seconds at least, but never longer than the settings allow.
+    """
+
+    def __init__(self, most_seconds: float) -> None:
+        self._most = most_seconds
+        self._longest: float | None = None
+
+    def learn(self) -> None:
+        """From now on, silences tell how long a step takes."""
+        if self._longest is None:
+            self._longest = 0.0
+
+    def saw(self, silent_seconds: float) -> None:
+        """The worker was silent for so long; what was long ago counts less and less."""
+        if self._longest is not None:
+            self._longest = max(silent_seconds, 0.99 * self._longest)
+
+    @property
+    def seconds(self) -> float:
+        """How long it may be silent now."""
+        if self._longest is None:
+            return self._most
+        return min(self._most, max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self._longest))
+
+
+class WorkerProcess:
+    """One worker process; leaving the block stops it, with all that it has started."""
+
+    def __init__(self, folder: Path, stall_seconds: float, stop: threading.Event) -> None:
+        self._patience = Patience(stall_seconds)
+        self._stop = stop
+        self._silent_seconds: float | None = None
+        reading, writing = os.pipe()
+        self._messages = reading
+        module = "stage_a_pipeline.inference.worker"
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(folder), str(writing)],
+                stdin=subprocess.PIPE,
+                pass_fds=[writing],
+                # A signal for the run must reach the run alone, which then stops its workers in order.
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._kill()
+            os.close(self._messages)
+
+    def listen(self, audience: Audience) -> ShardMetrics | Death:
+        """Pass on what the worker tells, until its end. Raises the error that the worker tells."""
+        in_hand: dict[str, Ordeal] = {}
+        finished, words = 0, None
+        for message in self._read():
+            match message.pop("kind"):
+                case "begin":
+                    ordeal = Ordeal(**message)
+                    in_hand[ordeal.name] = ordeal
+                case "end":
+                    in_hand.pop(message["name"], None)
+                case "progress":
+                    progress = Progress(message["total"], ShardMetrics(**message["metrics"]))
+                    finished = progress.metrics.inferred
+                    if finished:
+                        self._patience.learn()
+                    if audience.progress is not None:
+                        audience.progress(progress)
+                case "warning":
+                    audience.warning(message["sentence"])
+                case "log":
+                    audience.log(message["sentence"])
+                case "error":
+                    raise _error(message["type"], message["message"])
+                case "unexpected":
+                    words = message["message"]
+                case "done":
+                    return ShardMetrics(**message["metrics"])
+        return Death(self._cause(words), list(in_hand.values()), finished)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """Messages until the worker's end, or until it has been silent for too long."""
+        rest, heard = b"", time.monotonic()
+        while (silent := time.monotonic() - heard) < self._patience.seconds:
+            if self._stop.is_set():
+                raise StoppedError
+            if not select.select([self._messages], [], [], _POLL_SECONDS)[0]:
+                continue
+            self._patience.saw(silent)
+            heard = time.monotonic()
+            data = os.read(self._messages, 1 << 16)
+            if not data:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (json.loads(line) for line in lines)
+        self._silent_seconds = silent
+        self._kill()
+
+    def _cause(self, words: str | None) -> str:
+        if self._silent_seconds is not None:
+            return f"gave no sign of life for {self._silent_seconds:.0f} s"
+        code = self._process.wait()
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with code {code}" + (f" ({words})" if words else "")
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _error(kind: str, message: str) -> StageAError:
+    found = getattr(errors, kind, StageAError)
+    return found(message) if issubclass(found, StageAError) else StageAError(message)
