@@ -112,6 +112,11 @@ class Workplace:
         self.faults_file.write_text(faults, "utf-8")
         return _published(undisturbed)
 
+    def expected_records(self) -> dict[str, GroupRecord]:
+        """The records of an undisturbed run by group id."""
+        self.expected()
+        return _records(self.folder / "undisturbed")
+
     def published(self) -> tuple[bytes, bytes]:
         """The delivered JSONL and the rejected lines."""
         return _published(self.out)
@@ -122,7 +127,7 @@ class Workplace:
 
     def records(self) -> dict[str, GroupRecord]:
         """The delivered records by group id."""
-        return {record.group_id: record for record in read_records(self.jsonl)}
+        return _records(self.out)
 
     def rejected(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The rejected lines by group id and photo."""
@@ -134,11 +139,14 @@ class Workplace:
     def journal(self) -> Path:
         return self.out / "work" / "journal" / MISSION
 
-    def answers(self) -> Counter[str]:
-        """How often the journals hold a whole answer to each photo."""
+    def lines(self) -> list[dict[str, Any]]:
+        """What the journals hold; a line that is being written does not count."""
         lines = [line for path in self.journal.glob("*.jsonl") for line in path.read_bytes().splitlines(True)]
-        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        return Counter(row["photo"] for row in rows if row["status"] == "summarised")
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def answers(self) -> Counter[str]:
+        """How often the journals hold an answer to each photo."""
+        return Counter(row["photo"] for row in self.lines() if row["status"] == "summarised")
 
     def asked(self) -> list[str]:
         """Every photo that engines were asked, as often as they were."""
@@ -262,6 +270,10 @@ def _children(process: psutil.Popen) -> list[psutil.Process]:
 def _published(out: Path) -> tuple[bytes, bytes]:
     paths = output_paths(out, MISSION)
     return paths.jsonl.read_bytes(), paths.rejected.read_bytes()
+
+
+def _records(out: Path) -> dict[str, GroupRecord]:
+    return {record.group_id: record for record in read_records(output_paths(out, MISSION).jsonl)}
 
 
 def _on_one_line(output: str) -> str:
