@@ -46,7 +46,7 @@ def test_a_photo_that_its_worker_does_not_survive_costs_its_group_alone(workplac
 
 
 def test_one_of_two_workers_killed_under_the_multiprocess_executor_costs_nothing(workplace):
-    workplace.configure("seconds_per_photo = 0.2\n", engine=TWO_DEVICES)
+    workplace.configure("seconds_per_photo = 0.1\n", engine=TWO_DEVICES)
     process = workplace.start(*DAGSTER)
     wait_until(lambda: len(list(workplace.journal.glob("cpu*.jsonl"))) == 2, "both shards", process)
     workplace.wait_for_answers(6, process)
