@@ -29,6 +29,8 @@ BIN = Path(sys.executable).parent
 BATCH = 2
 SIZES = {"fail": [3, 1, 4, 2, 5], "pass": [4, 2, 3, 5, 1]}
 PHOTOS = 30
+HERE = {"worker_processes": False}
+"""For runs in which the worker's process is not the point."""
 
 
 class Ended(NamedTuple):
@@ -41,10 +43,11 @@ class Ended(NamedTuple):
 class Workplace:
     """One folder with photos in `in`, results in `out`, and the settings of the next run."""
 
+    out: Path
+
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.root = folder / "in"
-        self.out = folder / "out"
         self.asked_file = folder / "asked.txt"
         self.faults_file = folder / "faults.toml"
         self.settings_file = folder / "settings.toml"
@@ -63,6 +66,7 @@ class Workplace:
         }
         for section, values in sections.items():
             settings[section] = settings.get(section, {}) | dict(values)
+        self.out = self.folder / settings["output"]["output_dir"]
         self.settings_file.write_text(
             "".join(
                 f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
@@ -97,29 +101,10 @@ class Workplace:
         result = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["materialize", "--mission", MISSION])
         return Ended(result.exit_code, _on_one_line(result.output))
 
-    def expected(self) -> tuple[bytes, bytes]:
-        """The files of an undisturbed run over the same photos."""
-        settings, faults = self.settings_file.read_text("utf-8"), self.faults_file.read_text("utf-8")
-        undisturbed = self.folder / "undisturbed"
-        self.configure(
-            inference={"worker_processes": False, "lease_dir": str(undisturbed / "leases")},
-            output={"output_dir": str(undisturbed)},
-        )
-        asked = self.asked()
-        assert self.run_here().code == 0
-        self.asked_file.write_text("".join(f"{name}\n" for name in asked), "utf-8")
-        self.settings_file.write_text(settings, "utf-8")
-        self.faults_file.write_text(faults, "utf-8")
-        return _published(undisturbed)
-
-    def expected_records(self) -> dict[str, GroupRecord]:
-        """The records of an undisturbed run by group id."""
-        self.expected()
-        return _records(self.folder / "undisturbed")
-
     def published(self) -> tuple[bytes, bytes]:
         """The delivered JSONL and the rejected lines."""
-        return _published(self.out)
+        paths = output_paths(self.out, MISSION)
+        return paths.jsonl.read_bytes(), paths.rejected.read_bytes()
 
     @property
     def jsonl(self) -> Path:
@@ -127,7 +112,7 @@ class Workplace:
 
     def records(self) -> dict[str, GroupRecord]:
         """The delivered records by group id."""
-        return _records(self.out)
+        return {record.group_id: record for record in read_records(self.jsonl)}
 
     def rejected(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The rejected lines by group id and photo."""
@@ -261,19 +246,21 @@ def workplace(make_workplace: Callable[..., Workplace]) -> Workplace:
     return make_workplace()
 
 
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """What becomes of those thirty photos when nothing goes wrong."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        workplace = Workplace(tmp_path_factory.mktemp("undisturbed"), monkeypatch)
+        write_groups(workplace.root, MISSION, SIZES)
+        workplace.configure(inference=HERE)
+        assert workplace.run_here().code == 0
+    return workplace
+
+
 def _children(process: psutil.Popen) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         return list(process.children(recursive=True))
     return []
-
-
-def _published(out: Path) -> tuple[bytes, bytes]:
-    paths = output_paths(out, MISSION)
-    return paths.jsonl.read_bytes(), paths.rejected.read_bytes()
-
-
-def _records(out: Path) -> dict[str, GroupRecord]:
-    return {record.group_id: record for record in read_records(output_paths(out, MISSION).jsonl)}
 
 
 def _on_one_line(output: str) -> str:

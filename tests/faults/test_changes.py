@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stage_a_pipeline.demo.tree import write_demo_tree
 from tests.conftest import MISSION, write_photo
-from tests.faults.conftest import PHOTOS, finish, group_folder, photo
+from tests.faults.conftest import HERE, PHOTOS, finish, group_folder, photo
 
 GROUP = "QC-20241028-pass002"
 
@@ -20,7 +20,11 @@ def other_prompts(workplace):
     texts = files("stage_a_pipeline.prompts").joinpath("stage_a.toml").read_text("utf-8")
     changed = workplace.folder / "prompts.toml"
     changed.write_text(texts.replace("。", "！", 1), "utf-8")
-    workplace.configure(prompts={"prompts_file": changed.name})
+    workplace.configure(prompts={"prompts_file": changed.name}, inference=HERE)
+
+
+def set_engine(**values):
+    return lambda workplace: workplace.configure(engine=values, inference=HERE)
 
 
 def other_photo(workplace):
@@ -34,19 +38,20 @@ def renamed_photo(workplace):
 
 CHANGES = {
     "prompts": (other_prompts, PHOTOS),
-    "max_new_tokens": (lambda workplace: workplace.configure(engine={"max_new_tokens": 77}), PHOTOS),
-    "repetition_penalty": (lambda workplace: workplace.configure(engine={"repetition_penalty": 1.2}), PHOTOS),
-    "max_pixels": (lambda workplace: workplace.configure(engine={"max_pixels": 4096}), PHOTOS),
-    "temperature": (lambda workplace: workplace.configure(engine={"temperature": 0.7}), PHOTOS),
+    "max_new_tokens": (set_engine(max_new_tokens=77), PHOTOS),
+    "repetition_penalty": (set_engine(repetition_penalty=1.2), PHOTOS),
+    "max_pixels": (set_engine(max_pixels=4096), PHOTOS),
+    "temperature": (set_engine(temperature=0.7), PHOTOS),
     "a photo's bytes": (other_photo, 1),
     "a photo's name": (renamed_photo, 0),
-    "the batch size": (lambda workplace: workplace.configure(engine={"batch_size": 5}), 0),
+    "the batch size": (set_engine(batch_size=5), 0),
 }
 """What is changed between two runs, and how many photos are asked again for it."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_old_answers_are_reused_only_for_the_same_question(workplace, change):
+    workplace.configure(inference=HERE)
     assert workplace.run_here().code == 0
     asked = len(workplace.asked())
     make, again = CHANGES[change]
@@ -62,7 +67,7 @@ def test_other_weights_are_another_model_whose_answers_are_its_own(make_workplac
     checkpoint = workplace.folder / "checkpoint"
     shutil.copytree(str(files("stage_a_pipeline.demo").joinpath("checkpoint")), checkpoint)
     real = {"engine": "refill", "checkpoint": str(checkpoint), "batch_size": 8, "max_new_tokens": 48}
-    workplace.configure(engine=real, inference={"max_failed_fraction": 1.0})
+    workplace.configure(engine=real, inference=HERE | {"max_failed_fraction": 1.0})
     workplace.run_here()
     before = answers_by_fingerprint(workplace)
     change_a_tensor(checkpoint / "model.safetensors")
@@ -89,9 +94,13 @@ def change_a_tensor(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def test_photos_that_change_under_a_run_get_their_own_outcome(workplace):
+def test_photos_that_change_under_a_run_get_their_own_outcome(workplace, undisturbed):
     """Everything below happens to groups that the run comes to later."""
-    expected = per_photo(workplace)
+    expected = {
+        (group, name): text
+        for group, record in undisturbed.records().items()
+        for name, text in zip(record.images, record.summaries, strict=True)
+    }
     workplace.configure("seconds_per_photo = 0.1\n", inference={"max_failed_fraction": 1.0})
     process = workplace.start()
     workplace.wait_for_answers(2, process)
@@ -124,12 +133,3 @@ def test_photos_that_change_under_a_run_get_their_own_outcome(workplace):
     assert workplace.run_here().code == 0
     assert workplace.records()["QC-20241028-pass005"].images == ("IMG_1.jpg", "IMG_9.jpg")
     assert "QC-20241028-pass999" in workplace.records()
-
-
-def per_photo(workplace) -> dict[tuple[str, str], str]:
-    """Every photo's summary in an undisturbed run."""
-    return {
-        (group, name): text
-        for group, record in workplace.expected_records().items()
-        for name, text in zip(record.images, record.summaries, strict=True)
-    }

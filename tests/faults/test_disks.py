@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conftest import MISSION
 from tests.faults.conftest import PHOTOS, mounted, remount
 
 FULL = "cannot be written: No space left on device"
 
 
-@pytest.fixture
-def expected(workplace):
-    return workplace.expected()
-
-
-def test_a_disk_that_fills_up_under_the_journal_is_named_and_loses_nothing(workplace, expected):
+def test_a_disk_that_fills_up_under_the_journal_is_named_and_loses_nothing(workplace, undisturbed):
     with mounted(workplace.out / "work" / "journal", "size=8k") as disk:
-        ended = workplace.run()
+        ended = workplace.run_here()
         assert ended.code == 1
         told = f"work/journal/{MISSION}/cpu.jsonl {FULL}; free space or check the folder, then run again"
         assert told in ended.output
@@ -27,14 +20,14 @@ def test_a_disk_that_fills_up_under_the_journal_is_named_and_loses_nothing(workp
 
         remount(disk, "size=8m")
         asked = len(workplace.asked())
-        assert workplace.run().code == 0
+        assert workplace.run_here().code == 0
         assert len(workplace.asked()) - asked == PHOTOS - kept
-        assert workplace.published() == expected
+        assert workplace.published() == undisturbed.published()
 
 
-def test_a_disk_that_is_too_small_for_the_file_is_named_and_no_answer_is_lost(workplace, expected):
+def test_a_disk_that_is_too_small_for_the_file_is_named_and_no_answer_is_lost(workplace, undisturbed):
     with mounted(workplace.out, "size=4k") as disk, mounted(workplace.out / "work", "size=8m"):
-        ended = workplace.run()
+        ended = workplace.run_here()
         assert ended.code == 1
         assert f"{workplace.jsonl.name} {FULL}; free some space or choose a folder on another disk" in (
             ended.output
@@ -43,9 +36,9 @@ def test_a_disk_that_is_too_small_for_the_file_is_named_and_no_answer_is_lost(wo
         assert not list(workplace.out.glob(".stage-a-*")), "no half of a file stays behind"
 
         remount(disk, "size=8m")
-        assert workplace.run().code == 0
+        assert workplace.run_here().code == 0
         assert len(workplace.asked()) == PHOTOS
-        assert workplace.published() == expected
+        assert workplace.published() == undisturbed.published()
 
 
 def test_a_disk_that_is_full_from_the_start_is_named(workplace):
@@ -67,11 +60,11 @@ def test_a_folder_that_is_mounted_read_only_is_named_before_any_photo_is_asked(w
         assert not workplace.asked()
 
 
-def test_a_folder_that_becomes_read_only_between_two_runs_keeps_its_files(workplace, expected):
+def test_a_folder_that_becomes_read_only_between_two_runs_keeps_its_files(workplace, undisturbed):
     with mounted(workplace.out, "size=8m") as disk:
         assert workplace.run_here().code == 0
         remount(disk, "ro")
         ended = workplace.run_here()
         assert ended.code == 1
         assert "choose a folder that is not mounted read-only" in ended.output
-        assert workplace.published() == expected
+        assert workplace.published() == undisturbed.published()

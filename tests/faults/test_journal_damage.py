@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conftest import PHOTOS
+from tests.faults.conftest import HERE, PHOTOS
 
 
 @pytest.fixture
 def finished(workplace):
-    """A finished run; its file is moved away, so that the next run has to write it again."""
+    """A finished run whose file is gone, so that the next run has to write it again."""
+    workplace.configure(inference=HERE)
     assert workplace.run_here().code == 0
-    workplace.expected_files = workplace.published()
     workplace.jsonl.unlink()
     return workplace
 
 
 @pytest.mark.parametrize("kept", [1, 0.5, -1], ids=["its first byte", "half of it", "all but its end"])
-def test_a_torn_last_line_costs_its_photo_alone(finished, kept):
+def test_a_torn_last_line_costs_its_photo_alone(finished, kept, undisturbed):
     journal = finished.journal / "cpu.jsonl"
     *lines, last = journal.read_bytes().splitlines(keepends=True)
     length = int(len(last) * kept) if isinstance(kept, float) else kept % len(last)
@@ -27,7 +27,7 @@ def test_a_torn_last_line_costs_its_photo_alone(finished, kept):
     assert ended.code == 0
     assert f"cut a torn last line of {length} bytes off {journal}" in ended.output
     assert len(finished.asked()) - asked == 1
-    assert finished.published() == finished.expected_files
+    assert finished.published() == undisturbed.published()
 
 
 def flip_a_bit(line: bytes) -> bytes:
@@ -40,7 +40,9 @@ def flip_a_bit(line: bytes) -> bytes:
     [flip_a_bit, lambda line: b"garbage\n", lambda line: bytes(200) + b"\n"],
     ids=["a flipped bit", "text", "zeros"],
 )
-def test_garbage_in_the_middle_is_refused_with_file_and_line_and_nothing_is_lost(finished, damage):
+def test_garbage_in_the_middle_is_refused_with_file_and_line_and_nothing_is_lost(
+    finished, damage, undisturbed
+):
     journal = finished.journal / "cpu.jsonl"
     whole = journal.read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -54,12 +56,12 @@ def test_garbage_in_the_middle_is_refused_with_file_and_line_and_nothing_is_lost
 
     journal.write_bytes(whole)
     assert finished.run_here().code == 0
-    assert finished.published() == finished.expected_files
+    assert finished.published() == undisturbed.published()
     assert len(finished.asked()) == PHOTOS
 
 
-def test_a_removed_journal_has_its_photos_summarised_again(finished):
+def test_a_removed_journal_has_its_photos_summarised_again(finished, undisturbed):
     (finished.journal / "cpu.jsonl").unlink()
     assert finished.run_here().code == 0
     assert len(finished.asked()) == 2 * PHOTOS
-    assert finished.published() == finished.expected_files
+    assert finished.published() == undisturbed.published()

@@ -6,7 +6,7 @@ import os
 import unicodedata
 
 from tests.conftest import LABEL_FOLDERS, MISSION, write_photo
-from tests.faults.conftest import group_folder
+from tests.faults.conftest import HERE, group_folder
 
 LATIN = "Café"
 MISSIONS = f'[[mission]]\nname = "{LATIN}"\ndataset = "bbu"\nfocus = "测试"\n'
@@ -14,7 +14,9 @@ MISSIONS = f'[[mission]]\nname = "{LATIN}"\ndataset = "bbu"\nfocus = "测试"\n'
 
 def test_stray_things_in_a_tree_are_told_and_every_group_is_published(make_workplace, tmp_path):
     workplace = make_workplace({"fail": [2], "pass": [3]})
-    expected = workplace.expected_records()
+    workplace.configure(inference=HERE)
+    assert workplace.run_here().code == 0
+    expected = workplace.records()
     passed = workplace.root / MISSION / LABEL_FOLDERS["pass"]
     outside = write_photo(tmp_path / "outside" / "IMG_1.jpg", seed=1).parent
     good = group_folder(workplace.root, "QC-20241028-pass001")

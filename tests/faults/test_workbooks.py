@@ -7,7 +7,7 @@ import xlsxwriter
 
 from stage_a_pipeline.jsonl import output_paths, read_records
 from tests.conftest import MISSION, write_photo
-from tests.faults.conftest import group_folder
+from tests.faults.conftest import HERE, group_folder
 
 ID, NAME, REASON, FLAG = 0, 2, 5, 6
 EXPECTED = {
@@ -71,7 +71,7 @@ def reviewed(make_workplace):
 
 
 def test_reasons_survive_what_people_do_to_a_sheet(reviewed):
-    reviewed.configure(fail_reasons={"workbook": "reviews.xlsx"})
+    reviewed.configure(fail_reasons={"workbook": "reviews.xlsx"}, inference=HERE)
     ended = reviewed.run_here()
     assert ended.code == 0
     records = list(read_records(reviewed.jsonl))
