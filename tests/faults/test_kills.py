@@ -52,13 +52,13 @@ VICTIMS: dict[str, Callable[[psutil.Popen], None]] = {
 
 def wait_for_moment(workplace: Workplace, process: psutil.Popen, rng: random.Random) -> None:
     """Some time after the start, or after some more answers, or the end of the run."""
-    if rng.random() < 0.5:
-        moment = time.monotonic() + rng.uniform(0.2, 2.6)
+    if rng.random() < 0.5 or workplace.answers().total() == PHOTOS:
+        moment = time.monotonic() + rng.uniform(0.2, 2.5)
         while time.monotonic() < moment and process.poll() is None:
             time.sleep(0.005)
         return
     size = sum(path.stat().st_size for path in workplace.journal.glob("*.jsonl"))
-    wanted = size + rng.randrange(1, 2000)
+    wanted = size + rng.randrange(1, 1500)
     while process.poll() is None:
         if sum(path.stat().st_size for path in workplace.journal.glob("*.jsonl")) >= wanted:
             return
