@@ -96,18 +96,19 @@ class FolderReader:
             self.skip(folder / name, reason, f"cannot be looked at ({error.strerror})")
 
     def _may_follow(self, link: Path) -> bool:
-        if self._follow_external_links:
-            return True
         target = Path(os.path.realpath(link))
-        if target.is_relative_to(self._real_root):
-            return True
-        self.skip(
-            link,
-            "external_link",
-            f"is a link to {display(str(target))}, outside the input root; "
-            "set discovery.allow_external_symlinks to follow it",
-        )
-        return False
+        if not self._follow_external_links and not target.is_relative_to(self._real_root):
+            self.skip(
+                link,
+                "external_link",
+                f"is a link to {display(str(target))}, outside the input root; "
+                "set discovery.allow_external_symlinks to follow it",
+            )
+            return False
+        if Path(os.path.realpath(link.parent)).is_relative_to(target):
+            self.skip(link, "broken_link", f"is a link back to {display(str(target))}, in which it lies")
+            return False
+        return True
 
 
 def display(name: str) -> str:

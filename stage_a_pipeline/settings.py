@@ -40,9 +40,14 @@ def _expanded(path: object) -> object:
     if not path.strip():
         raise ValueError("a path must not be blank; leave the setting out instead")
     try:
-        return Path(path).expanduser()
+        return Path(path).expanduser() if _is_in_a_home(path) else Path(path)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
+
+
+def _is_in_a_home(path: str) -> bool:
+    """Whether a path begins with somebody's home folder; `~$` begins the name of an office program's mark."""
+    return path.startswith("~") and not path.startswith("~$")
 
 
 FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_expanded)]
@@ -316,7 +321,7 @@ def _read_file(path: Path) -> Layer:
 
 def _anchored(section: str, key: str, value: object, base: Path) -> object:
     """A relative path of the settings file as one below its folder; anything else unchanged."""
-    if not isinstance(value, str) or not value.strip() or value.startswith("~"):
+    if not isinstance(value, str) or not value.strip() or _is_in_a_home(value):
         return value
     if (section, key) == ENVIRONMENT["STAGE_A_CHECKPOINT"]:
         # Anything that is no folder beside the file may be a hub id.

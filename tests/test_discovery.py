@@ -299,7 +299,7 @@ def test_links_within_the_root_are_followed(tmp_path: Path) -> None:
 
 
 def test_broken_and_circular_links_are_skipped(tmp_path: Path) -> None:
-    root = plant(tmp_path, f"{MISSION}/{PASS}/g/1.jpg")
+    root = plant(tmp_path, f"{MISSION}/{PASS}/g/1.jpg", f"{MISSION}/{PASS}/loose.jpg")
     group = root / MISSION / PASS / "g"
     (group / "gone.jpg").symlink_to("nowhere.jpg")
     (group / "self.jpg").symlink_to("self.jpg")
@@ -311,10 +311,9 @@ def test_broken_and_circular_links_are_skipped(tmp_path: Path) -> None:
     assert skips(found) == {
         f"{MISSION}/{PASS}/g/gone.jpg": "broken_link",
         f"{MISSION}/{PASS}/g/self.jpg": "broken_link",
-        f"{MISSION}/{PASS}/g/up": "nested_folder",
-        f"{MISSION}/{PASS}/ring": "empty_group",
-        f"{MISSION}/{PASS}/ring/g": "nested_folder",
-        f"{MISSION}/{PASS}/ring/ring": "nested_folder",
+        f"{MISSION}/{PASS}/g/up": "broken_link",
+        f"{MISSION}/{PASS}/loose.jpg": "loose_file",
+        f"{MISSION}/{PASS}/ring": "broken_link",
         f"{MISSION}/loop": "broken_link",
     }
 

@@ -1,5 +1,6 @@
 """What the documents say about settings and files is what the code does."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -94,6 +95,36 @@ def test_links_between_documents_lead_somewhere():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+RELIABILITY = ROOT / "docs" / "reliability.md"
+
+
+def promised() -> list[list[str]]:
+    """The tests that hold each promise on the reliability page, one list per row."""
+    rows = [line for line in RELIABILITY.read_text("utf-8").splitlines() if line.startswith("|")]
+    return [re.findall(r"`([^`]+\.py::[^`]+)`", row.split("|")[3]) for row in rows[2:]]
+
+
+def functions_of(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_is_held_by_a_test_that_exists():
+    assert len(promised()) > 30
+    for tests in promised():
+        assert tests, "a promise that no test holds"
+        for test in tests:
+            file, name = test.split("::")
+            assert name in functions_of(ROOT / "tests" / file), test
+
+
+def test_every_test_of_the_fault_suite_holds_a_promise():
+    told = {test for tests in promised() for test in tests}
+    for path in sorted((ROOT / "tests" / "faults").glob("test_*.py")):
+        written = {name for name in functions_of(path) if name.startswith("test_")}
+        assert {f"faults/{path.name}::{name}" for name in written} <= told
 
 
 if __name__ == "__main__":

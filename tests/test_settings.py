@@ -158,6 +158,11 @@ def test_a_checkpoint_folder_beside_the_file_is_told_from_a_hub_id(settings_file
         assert load(settings_file, f'[engine]\ncheckpoint = "{given}"\n').engine.checkpoint == checkpoint
 
 
+def test_the_name_of_an_office_programs_mark_is_no_home_folder(settings_file: Path) -> None:
+    loaded = load(settings_file, '[fail_reasons]\nworkbook = "~$reviews.xlsx"\n')
+    assert loaded.fail_reasons.workbook == settings_file.parent / "~$reviews.xlsx"
+
+
 def test_a_tilde_is_the_home_folder(settings_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     assert load(settings_file, '[discovery]\ninput_root = "~/in"\n').discovery.input_root == Path(

@@ -5,6 +5,7 @@ For tests and dry runs. Faults come from a TOML file (setting `engine.fake_fault
     seconds_per_batch = 0.01      # what a call costs, on top of seconds_per_photo each
     max_batch = 8                 # more photos at once are "out of memory"
     refill = true                 # short answers end first, and others take their places
+    asked_file = "asked.txt"      # gets the id of every photo that is asked, before it is answered
 
     [[fault]]
     match = "*/IMG_3.jpg"         # glob on the request id, "<group id>/<image name>#<place>"
@@ -49,6 +50,7 @@ FaultKind = Literal[
     "repetition",
     "invalid",
     "too_few",
+    "too_many",
     "reordered",
 ]
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
@@ -56,6 +58,7 @@ _FACTOR = 32
 _MIN_PIXELS = 4096
 _NUMBERS = ("seconds_per_batch", "seconds_per_photo", "max_batch")
 _FLAGS = ("refill",)
+_FILES = ("asked_file",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class FakeBehaviour:
-    """How the fake engine behaves: its cost per call and photo, its memory, its batches, its faults."""
+    """How the fake engine behaves: its cost per call and photo, its memory, its batches, its faults.
+
+    `asked_file` shows what work was done, and done twice, by engines in several processes.
+    """
 
     seconds_per_batch: float = 0.0
     seconds_per_photo: float = 0.0
     max_batch: int | None = None
     refill: bool = False
+    asked_file: Path | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -97,6 +104,9 @@ class FakeEngine:
         """See Engine."""
         behaviour = self._behaviour
         self.batch_sizes.append(len(requests))
+        if behaviour.asked_file is not None:
+            with behaviour.asked_file.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{request.id}\n" for request in requests))
         time.sleep(behaviour.seconds_per_batch + behaviour.seconds_per_photo * len(requests))
         if behaviour.max_batch is not None and len(requests) > behaviour.max_batch:
             raise EngineOutOfMemoryError(f"{len(requests)} photos at once; {behaviour.max_batch} have room")
@@ -107,6 +117,8 @@ class FakeEngine:
         completions = [self._complete(request, options, struck.get(request.id)) for request in requests]
         if "too_few" in struck.values():
             return completions[:-1]
+        if "too_many" in struck.values():
+            return [*completions, completions[0]]
         return completions[::-1] if "reordered" in struck.values() else completions
 
     def start_batch(self, rows: int) -> RunningBatch:
@@ -201,8 +213,13 @@ def load_behaviour(path: Path | None) -> FakeBehaviour:
     rows = document.pop("fault", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigurationError(f"{path}: 'fault' must be a list of tables, written [[fault]]")
-    _refuse_unknown(document, (*_NUMBERS, *_FLAGS), path)
+    _refuse_unknown(document, (*_NUMBERS, *_FLAGS, *_FILES), path)
     for key, value in document.items():
+        if key in _FILES:
+            if not isinstance(value, str):
+                raise ConfigurationError(f"{path}: {key} must be a path, not {value!r}")
+            document[key] = path.parent / value
+            continue
         if key in _FLAGS:
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{path}: {key} must be true or false, not {value!r}")

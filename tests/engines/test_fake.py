@@ -6,9 +6,14 @@ import pytest
 from PIL import Image as Pillow
 
 from stage_a_pipeline.cleaning import clean_summary, defect
-from stage_a_pipeline.engines.base import GenerationOptions, Request
+from stage_a_pipeline.engines.base import GenerationOptions, Request, check_answers
 from stage_a_pipeline.engines.fake import FAULT_KINDS, FakeBehaviour, FakeEngine, Fault, load_behaviour
-from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
+from stage_a_pipeline.errors import (
+    ConfigurationError,
+    EngineContractError,
+    EngineError,
+    EngineOutOfMemoryError,
+)
 from stage_a_pipeline.prompts import Prompt
 
 GREEDY = GenerationOptions(max_new_tokens=64)
@@ -52,6 +57,23 @@ def test_a_fault_strikes_as_often_as_told():
     assert texts[1] == texts[2] != ""
 
 
+@pytest.mark.parametrize("kind", ["too_few", "too_many", "reordered"])
+def test_answers_that_break_the_contract_do_not_match_the_requests(kind):
+    engine = FakeEngine(FakeBehaviour(faults=(Fault("a", kind),)))
+    requests = [request("a", "red"), request("b", "blue")]
+    with pytest.raises(EngineContractError):
+        check_answers(requests, engine.generate(requests, GREEDY))
+    check_answers(requests[1:], engine.generate(requests[1:], GREEDY))
+
+
+def test_what_was_asked_is_written_down_before_it_is_answered(tmp_path):
+    behaviour = FakeBehaviour(asked_file=tmp_path / "asked.txt", faults=(Fault("b", "error"),))
+    FakeEngine(behaviour).generate([request("a", "red")], GREEDY)
+    with pytest.raises(EngineError):
+        FakeEngine(behaviour).generate([request("a", "red"), request("b", "blue")], GREEDY)
+    assert (tmp_path / "asked.txt").read_text() == "a\na\nb\n"
+
+
 @pytest.mark.parametrize("kind", ["empty", "truncated", "repetition", "invalid"])
 def test_a_bad_answer_is_unusable(kind):
     engine = FakeEngine(FakeBehaviour(faults=(Fault("a", kind),)))
@@ -78,10 +100,14 @@ def test_kill_ends_the_process():
 def test_behaviour_is_read_from_toml(tmp_path):
     path = tmp_path / "faults.toml"
     path.write_text(
-        'seconds_per_batch = 0.5\nmax_batch = 3\n[[fault]]\nmatch = "*/a.jpg*"\nkind = "empty"\ntimes = 2\n'
+        'seconds_per_batch = 0.5\nmax_batch = 3\nasked_file = "asked.txt"\n'
+        '[[fault]]\nmatch = "*/a.jpg*"\nkind = "empty"\ntimes = 2\n'
     )
     assert load_behaviour(path) == FakeBehaviour(
-        seconds_per_batch=0.5, max_batch=3, faults=(Fault("*/a.jpg*", "empty", 2),)
+        seconds_per_batch=0.5,
+        max_batch=3,
+        asked_file=tmp_path / "asked.txt",
+        faults=(Fault("*/a.jpg*", "empty", 2),),
     )
     assert load_behaviour(None) == FakeBehaviour()
 
@@ -95,6 +121,7 @@ def test_behaviour_is_read_from_toml(tmp_path):
         ('[[fault]]\nkind = "empty"\ntimes = -1', "fault times"),
         ("fault = 3", "fault"),
         ('seconds_per_batch = "slow"', "seconds_per_batch"),
+        ("asked_file = 3", "asked_file must be a path"),
         ("not toml", "is not valid TOML"),
     ],
 )
@@ -115,5 +142,6 @@ def test_every_documented_fault_kind_is_known():
         "truncated",
         "repetition",
         "too_few",
+        "too_many",
     }
     assert json.dumps(FAULT_KINDS)
