@@ -279,8 +279,7 @@ class Journal:
 
     def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
-        file.seek(place.offset)
-        return _parse(file.readline(), Path(file.name), None)
+        return _parse(_line_at(file, place.offset), Path(file.name), None)
 
 
 @dataclass(slots=True)
@@ -480,6 +479,14 @@ def _checked(line: bytes, path: Path, number: int | None) -> bytes:
             "to have its photos summarised again"
         )
     return head
+
+
+def _line_at(file: BinaryIO, offset: int, chunk: int = 1 << 12) -> bytes:
+    """The line that begins there. Several threads may read one file: nobody moves its position."""
+    line = b""
+    while b"\n" not in line and (data := os.pread(file.fileno(), chunk, offset + len(line))):
+        line += data
+    return line[: line.find(b"\n") + 1]
 
 
 def _end_of_last_line(path: Path, size: int, chunk: int = 1 << 16) -> int:

@@ -30,6 +30,9 @@ _BEAT_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 8.0
 """A worker that was asked to stop, and is stuck in a call of its engine, ends itself after that."""
 
+_ORPHANED_SECONDS: Final = 0.2
+"""So soon after the end of its supervisor, a process has another parent."""
+
 
 class Channel:
     """Messages to the supervisor, from any thread."""
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the shard of a task folder; the exit code is 0 when it was finished."""
     folder, descriptor = Path(arguments[0]), int(arguments[1])
     channel, stop = Channel(descriptor), threading.Event()
-    threading.Thread(target=_stop_with_input, args=(stop,), daemon=True).start()
+    threading.Thread(target=_stop_with_input, args=(stop, os.getppid()), daemon=True).start()
     try:
         task = read_task(folder)
         listeners = Listeners(
@@ -104,11 +107,14 @@ def _tell_progress(channel: Channel, progress: Progress) -> None:
     channel.send("progress", **asdict(progress))
 
 
-def _stop_with_input(stop: threading.Event) -> None:
+def _stop_with_input(stop: threading.Event, supervisor: int) -> None:
     while os.read(0, 1 << 12):
         pass
     stop.set()
-    time.sleep(_GRACE_SECONDS)
+    time.sleep(_ORPHANED_SECONDS)
+    if os.getppid() == supervisor:
+        time.sleep(_GRACE_SECONDS)
+    # Nobody waits for an orphan's answers, and a command that is started again waits for its claims.
     os._exit(1)
 
 

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -41,7 +41,7 @@ def kill_command_alone(process: psutil.Popen) -> None:
     with suppress(psutil.NoSuchProcess):
         process.kill()
     process.wait()
-    wait_until(lambda: gone(workers), "the end of the worker", seconds=15)
+    wait_until(lambda: gone(workers), "the end of the worker", seconds=3)
 
 
 VICTIMS: dict[str, Callable[[psutil.Popen], None]] = {
@@ -165,9 +165,11 @@ def test_a_file_is_complete_or_absent_wherever_publishing_is_killed(workplace, u
     assert len(workplace.asked()) == PHOTOS
 
 
-def interrupted_by(workplace: Workplace, number: signal.Signals) -> tuple[Ended, str]:
+def interrupted_by(
+    workplace: Workplace, number: signal.Signals, *, devices: Sequence[str] = ("cpu",)
+) -> tuple[Ended, str]:
     """How a run that has finished three photos ends on a signal to its process group, and its last line."""
-    workplace.configure(SLOW)
+    workplace.configure(SLOW, engine={"devices": list(devices)})
     process = workplace.start()
     workplace.wait_for_answers(3, process)
     family = [process, *workers_of(process)]
@@ -190,7 +192,9 @@ def test_ctrl_c_keeps_finished_photos_and_says_so_in_one_line(workplace, undistu
 
 
 def test_sigterm_keeps_finished_photos_frees_the_device_and_leaves_no_process(workplace, undisturbed):
-    interrupted_by(workplace, signal.SIGTERM)
+    ended, last_line = interrupted_by(workplace, signal.SIGTERM)
+    assert ended.code == 130
+    assert last_line.startswith("interrupted; finished photos are kept; run the same command again")
     assert 3 <= workplace.answers().total() < PHOTOS
     with device_lease(workplace.folder / "leases", "cpu", on_wait=pytest.fail):
         pass
@@ -200,8 +204,11 @@ def test_sigterm_keeps_finished_photos_frees_the_device_and_leaves_no_process(wo
     assert len(workplace.asked()) - PHOTOS <= BATCH
 
 
-@pytest.mark.xfail(strict=True, reason="the command has no handler for SIGTERM yet and dies without a word")
-def test_sigterm_ends_with_143_and_one_line_that_tells_how_to_go_on(workplace):
-    ended, last_line = interrupted_by(workplace, signal.SIGTERM)
-    assert ended.code == 128 + signal.SIGTERM
-    assert "finished photos are kept; run the same command again to go on" in last_line
+def test_sigterm_stops_all_devices(workplace, undisturbed):
+    ended, last_line = interrupted_by(workplace, signal.SIGTERM, devices=["cpu", "cpu"])
+    assert ended.code == 130
+    assert last_line.startswith("interrupted; finished photos are kept")
+    workplace.configure(engine={"devices": ["cpu", "cpu"]})
+    assert workplace.run_here().code == 0
+    assert workplace.published() == undisturbed.published()
+    assert len(workplace.asked()) - PHOTOS <= 2 * BATCH

@@ -12,7 +12,7 @@ import pytest
 
 from stage_a_pipeline.storage import device_lease
 from tests.conftest import MISSION
-from tests.faults.conftest import finish, kill_everything, workers_of
+from tests.faults.conftest import Workplace, finish, kill_everything, workers_of
 
 DAGSTER = (
     "dagster", "asset", "materialize", "-m", "stage_a_pipeline.definitions", "--select", "*",
@@ -20,19 +20,19 @@ DAGSTER = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def first(workplace):
-    """A run under way."""
-    workplace.configure("seconds_per_photo = 0.15\n")
+def begin(workplace: Workplace, seconds: float) -> psutil.Popen:
+    """A run under way, with so many seconds for each of its thirty photos."""
+    workplace.configure(f"seconds_per_photo = {seconds}\n")
     process = workplace.start()
     workplace.wait_for_answers(2, process)
     return process
 
 
-@pytest.mark.parametrize("command", [(), DAGSTER], ids=["stage-a", "dagster"])
+@pytest.mark.parametrize(("command", "seconds"), [((), 0.2), (DAGSTER, 0.7)], ids=["stage-a", "dagster"])
 def test_a_second_run_beside_the_first_is_refused_by_name_and_disturbs_nothing(
-    workplace, first, command, undisturbed
+    workplace, command, seconds, undisturbed
 ):
+    first = begin(workplace, seconds)
     code, output = finish(workplace.start(*command))
     assert code == 1
     holder = f"the output of mission {MISSION} is being written by pid {first.pid} on {socket.gethostname()}"
@@ -42,7 +42,8 @@ def test_a_second_run_beside_the_first_is_refused_by_name_and_disturbs_nothing(
     assert workplace.published() == undisturbed.published()
 
 
-def test_the_claim_of_a_dead_run_is_taken_over_also_when_it_is_from_the_future(workplace, first):
+def test_the_claim_of_a_dead_run_is_taken_over_also_when_it_is_from_the_future(workplace):
+    first = begin(workplace, 0.2)
     family = {first.pid, *(worker.pid for worker in workers_of(first))}
     kill_everything(first)
     first.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ def fault(kind: str, match: str = "*") -> str:
 
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 3 s (inference.stall_seconds)")],
+    [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 3 s")],
 )
 def test_a_photo_that_its_worker_does_not_survive_costs_its_group_alone(workplace, kind, told, undisturbed):
     lost = "QC-20241028-fail003"
@@ -69,13 +70,18 @@ def test_one_of_two_workers_killed_under_the_multiprocess_executor_costs_nothing
 
 
 def test_a_device_on_which_every_worker_dies_is_left_to_the_next(workplace, undisturbed):
-    """This test kills every worker as soon as it sees it, four times in a row."""
+    """This test kills every worker of one shard as soon as it sees it, four times in a row."""
     workplace.configure("seconds_per_batch = 0.3\n", engine=TWO_DEVICES | {"batch_size": 8})
     process = workplace.start()
     killed: set[psutil.Process] = set()
+
+    def first_shard() -> set[psutil.Process]:
+        workers = {worker for worker in workers_of(process) if Path(worker.cmdline()[-2]).name == "task-cpu"}
+        return workers - killed
+
     while len(killed) < 4:
-        wait_until(lambda: set(workers_of(process)) - killed, "a worker", process)
-        for worker in set(workers_of(process)) - killed:
+        wait_until(first_shard, "a worker", process)
+        for worker in first_shard():
             worker.kill()
             killed.add(worker)
     ended = finish(process)
@@ -94,7 +100,7 @@ def test_a_run_without_a_living_device_fails_soon_and_blames_no_photo(workplace,
     assert ended.code == 1
     assert "worker processes died 4 times in a row on every device without finishing a photo" in ended.output
     deaths = [ended.output.count(f"the worker on {device} was killed") for device in ("cpu", "cpu_1")]
-    assert deaths == [4, 4]
+    assert deaths == [8, 8], "each device was tried by the shard of the other as well"
     assert not workplace.jsonl.exists()
 
     workplace.configure(engine=TWO_DEVICES)
