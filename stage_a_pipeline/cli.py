@@ -288,7 +288,7 @@ def bench_batching(json_file: Path | None, **workload: Any) -> None:
 def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
     """Seconds per phase and memory of many tiny photos, beside those of a tenth of them.
 
-    A million photos take about 2 KB of disk each for their files, and as much for what comes of them.
+    A photo and what comes of it take about 8 KB of disk until the benchmark ends.
     """
     from stage_a_pipeline.bench.scale import compare_scale, print_scale
     from stage_a_pipeline.defs.launch import step_seconds

@@ -39,10 +39,10 @@ PHASES: Final[Mapping[str, tuple[str, ...]]] = {
     "discovery": ("image_groups", "sampled_groups"),
     "planning": ("stage_a_summaries.plan_shards",),
     "asking": ("stage_a_summaries.summarise_shard",),
-    "merging": ("stage_a_summaries.merge_shards",),
+    "merging": ("stage_a_summaries.merge_shards", "stage_a_summaries_"),
     "delivering": ("clean_summaries", "enriched_records", "stage_a_jsonl"),
 }
-"""The steps of each phase, by the beginning of their keys; checks and the evaluation come on top."""
+"""The steps of each phase, by the beginning of their keys, which checks share with their asset."""
 _PIXELS: Final = (32, 24)
 _POLL_SECONDS: Final = 0.05
 _WORKER: Final = b"stage_a_pipeline.inference.worker"
@@ -53,18 +53,25 @@ StepSeconds = Callable[[Path], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class ScaleFigures:
-    """What so many photos took: seconds by phase, and peaks of resident memory in MiB.
+class Peaks:
+    """Peaks of resident memory: of the command's process, and of its worker's."""
 
-    `wall_seconds` are those of the whole command. The journal's are of opening what it has left.
+    parent_mib: float
+    worker_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFigures:
+    """What so many photos took: seconds by phase, and memory.
+
+    `wall_seconds` are those of the whole command. The journal's figures are of opening what it has left.
     """
 
     photos: int
     groups: int
     seconds: Mapping[str, float]
     wall_seconds: float
-    parent_mib: float
-    worker_mib: float
+    peaks: Peaks
     journal_seconds: float
     journal_mib: float
 
@@ -83,7 +90,7 @@ class ScaleComparison:
 
     def growth_kib(self, process: str) -> float:
         """KiB of peak memory per photo that were added from the tenth to the whole."""
-        few, many = (getattr(figures, f"{process}_mib") for figures in (self.tenth, self.whole))
+        few, many = (getattr(figures.peaks, f"{process}_mib") for figures in (self.tenth, self.whole))
         return 1024 * float(many - few) / (self.whole.photos - self.tenth.photos)
 
 
@@ -114,15 +121,15 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
 def _measure(place: Path, photos: int, seed: int, step_seconds: StepSeconds) -> ScaleFigures:
     groups = write_tree(place / "in", photos, Random(seed))
     started = time.perf_counter()
-    parent, worker = _run_command(place)
+    peaks = run_command(place)
     wall = time.perf_counter() - started
     steps = step_seconds(place / "dagster_home")
     seconds = {
         phase: sum(took for step, took in steps.items() if step.startswith(names))
         for phase, names in PHASES.items()
     }
-    seconds["checks"] = sum(steps.values()) - sum(seconds.values())
-    return ScaleFigures(photos, groups, seconds, wall, parent, worker, *_open_journal(place))
+    seconds["other steps"] = sum(steps.values()) - sum(seconds.values())
+    return ScaleFigures(photos, groups, seconds, wall, peaks, *_open_journal(place))
 
 
 def write_tree(root: Path, photos: int, rng: Random) -> int:
@@ -148,8 +155,8 @@ def _jpeg(rng: Random, number: int) -> bytes:
     return encoded.getvalue()
 
 
-def _run_command(place: Path) -> tuple[float, float]:
-    """Run `stage-a materialize`; the peaks of resident memory of its process and of the worker's."""
+def run_command(place: Path) -> Peaks:
+    """Run `stage-a materialize` over the photos in the folder's `in`. StageAError when it fails."""
     home = ensure_folder(place / "dagster_home")
     packaged = files("stage_a_pipeline.demo").joinpath("dagster.yaml").read_text("utf-8")
     (home / "dagster.yaml").write_text(packaged, encoding="utf-8")
@@ -177,13 +184,12 @@ def _run_command(place: Path) -> tuple[float, float]:
             process.kill()
             process.wait()
     if process.returncode:
-        raise StageAError(
-            f"the command ended with code {process.returncode}: {log.read_text('utf-8')[-2000:]}"
-        )
+        words = log.read_text("utf-8").strip()[-1000:]
+        raise StageAError(f"stage-a materialize ended with code {process.returncode}: {words}")
     return peaks
 
 
-def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+def _watch(process: subprocess.Popen[bytes]) -> Peaks:
     parent = worker = 0.0
     while process.poll() is None:
         parent = max(parent, resident_mib(process.pid))
@@ -192,7 +198,7 @@ def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
             if _WORKER in _read(Path(f"/proc/{child}/cmdline")):
                 worker = max(worker, resident_mib(child))
         time.sleep(_POLL_SECONDS)
-    return parent, worker
+    return Peaks(parent, worker)
 
 
 def resident_mib(pid: int, field: str = "VmHWM") -> float:
@@ -228,8 +234,8 @@ def print_scale(comparison: ScaleComparison, json_file: Path | None) -> None:
         _add_row(table, f"{phase} (s)", few.seconds[phase], many.seconds[phase])
     _add_row(table, "whole command (s)", few.wall_seconds, many.wall_seconds)
     _add_row(table, "photos/s", few.photos_per_second, many.photos_per_second)
-    _add_row(table, "parent, peak (MiB)", few.parent_mib, many.parent_mib)
-    _add_row(table, "worker, peak (MiB)", few.worker_mib, many.worker_mib)
+    _add_row(table, "parent, peak (MiB)", few.peaks.parent_mib, many.peaks.parent_mib)
+    _add_row(table, "worker, peak (MiB)", few.peaks.worker_mib, many.peaks.worker_mib)
     _add_row(table, "journal opened (s)", few.journal_seconds, many.journal_seconds)
     _add_row(table, "journal opened (MiB)", few.journal_mib, many.journal_mib)
     console = Console()
