@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, Protocol, Self, runtime_checkable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stage_a_pipeline.storage import atomic_write, ensure_folder
+from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
 
 BATCH_ROWS: Final = 2048
 
@@ -116,12 +116,26 @@ def joined(tables: Sequence[StoredTable]) -> StoredTable:
 def scratch_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: Path) -> StoredTable:
     """The batches as a table in a file without a name, whose space is free again when nobody holds it.
 
-    `folder` says on which disk. Raises OutputError where it cannot be made.
+    `folder` says on which disk. Raises OutputError where that cannot be written.
     """
-    file = tempfile.TemporaryFile(dir=ensure_folder(folder))  # noqa: SIM115 - lives as long as the table
-    with pa.ipc.new_file(file, schema) as arrow:
-        for batch in batches:
-            arrow.write_batch(batch)
-    table = open_arrow(file)
+    with output_errors(ensure_folder(folder)):
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the table
+    try:
+        _write_arrow(file, schema, batches, folder)
+        table = open_arrow(file)
+    except BaseException:
+        file.close()
+        raise
     weakref.finalize(table.read_batches, file.close)
     return table
+
+
+def _write_arrow(file: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: Path) -> None:
+    arrow = pa.ipc.new_file(file, schema)
+    for batch in batches:
+        # Around the write alone: what goes wrong where the batches come from has other causes.
+        with output_errors(folder):
+            arrow.write_batch(batch)
+    with output_errors(folder):
+        arrow.close()
+        file.flush()

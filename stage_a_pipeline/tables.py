@@ -197,7 +197,8 @@ class _GroupsAlong:
 
     def __init__(self, groups: Table) -> None:
         self._rest = enumerate(groups_from_table(groups))
-        self._place, self._group = next(self._rest)
+        self._place = -1
+        self._group: Group
 
     def __call__(self, place: int) -> Group:
         while self._place < place:

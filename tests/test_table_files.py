@@ -2,11 +2,13 @@
 
 import gc
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from stage_a_pipeline import table_files
 from stage_a_pipeline.errors import OutputError
 from stage_a_pipeline.table_files import (
     BATCH_ROWS,
@@ -120,6 +122,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file"):
         scratch_table(SCHEMA, batches(), tmp_path / "file" / "scratch")
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    full = partial(Path.open, Path("/dev/full"), "r+b", buffering=0)
+    monkeypatch.setattr(table_files.tempfile, "TemporaryFile", lambda dir: full())
+    with pytest.raises(OutputError, match=f"{tmp_path} cannot be written: No space left.*free some space"):
+        scratch_table(SCHEMA, batches(), tmp_path)
 
 
 def test_a_missing_table_is_not_found(tmp_path):
