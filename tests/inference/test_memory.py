@@ -12,7 +12,8 @@ from tests.conftest import MISSION, write_photo
 
 FEW, MANY = 500, 2_500
 MOST_KIB_PER_PHOTO = 16
-"""Decoded, a photo of 640x480 takes 900 KiB."""
+"""Measured are 7 in the parent and 5 in the worker, mostly of buffers that fill up to 2,048 rows; of more
+photos, each adds 0.6 to either (docs/performance.md). Decoded, a photo of 640x480 takes 900."""
 
 
 def with_comment(jpeg: bytes, number: int) -> bytes:
