@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from stage_a_pipeline.model_json import (
@@ -62,6 +63,8 @@ class CleanSummary:
     flags: tuple[str, ...] = ()
 
 
+# An answer is judged when it comes, and again when it is written: the latest need not be cleaned twice.
+@lru_cache(maxsize=512)
 def clean_summary(text: str) -> CleanSummary:
     """The answer as one line that UTF-8 can hold. Linear in its length; raises nothing."""
     noticed: set[str] = set()

@@ -275,3 +275,22 @@ def bench_batching(json_file: Path | None, **workload: Any) -> None:
     comparison = compare_batching(BatchingWorkload(**workload))
     print_comparison(comparison, json_file)
     sys.exit(0 if comparison.answers_equal else 1)
+
+
+@bench.command("scale")
+@click.option("--photos", type=click.IntRange(min=100), default=10_000, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
+    """Seconds per phase and memory of many tiny photos, beside those of a tenth of them.
+
+    A photo and what comes of it take about 8 KB of disk until the benchmark ends.
+    """
+    from stage_a_pipeline.bench.scale import compare_scale, print_scale
+    from stage_a_pipeline.defs.launch import step_seconds
+
+    print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)

@@ -205,7 +205,7 @@ def _read_group(mission: str, label: Label, folder: Path, reader: FolderReader) 
         label=label,
         group_id=ticket[0] if ticket else folder.name,
         folder=folder,
-        images=tuple(Image(folder / name, name) for name in photos),
+        images=tuple(Image(folder, name) for name in photos),
     )
 
 

@@ -101,14 +101,13 @@ def load_fail_reasons(
     )
 
 
-def join_fail_reasons(records: Iterable[GroupRecord], reasons: FailReasons) -> list[GroupRecord]:
+def join_fail_reasons(records: Iterable[GroupRecord], reasons: FailReasons) -> Iterator[GroupRecord]:
     """The records in their order, each fail record with its reasons: none where the workbook has none."""
-    return [
-        replace(record, fail_reasons=reasons.by_ticket.get(_ticket(record), ()))
-        if record.label == "fail"
-        else record
-        for record in records
-    ]
+    for record in records:
+        if record.label == "fail":
+            yield replace(record, fail_reasons=reasons.by_ticket.get(_ticket(record), ()))
+        else:
+            yield record
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def write_records(path: Path, records: Iterable[GroupRecord]) -> FileDigest:
 
 
 def write_rejections(path: Path, rejections: Iterable[Rejection]) -> FileDigest:
-    """Replace the rejected lines at `path`: one per photo in discovery order, none gives an empty file."""
+    """Replace the rejected lines at `path`: one per photo in the order given, none gives an empty file."""
     with stage_file(path) as staged:
         digest = _write_lines(staged.handle, _encode_rejections(rejections))
         staged.close()
@@ -95,7 +95,7 @@ def _encode_records(records: Iterable[GroupRecord], path: Path) -> Iterator[byte
 
 
 def _encode_rejections(rejections: Iterable[Rejection]) -> Iterator[bytes]:
-    for rejection in sorted(rejections, key=lambda one: (one.ref.group_index, one.ref.image_index)):
+    for rejection in rejections:
         ref = rejection.ref
         yield _encode_line(
             {

@@ -18,10 +18,15 @@ RejectionStage = Literal["read", "summarise", "clean"]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One photo file. `name` is the file name, `path` where it can be opened."""
+    """One photo file: its name, and the folder that it shares with the photos of its group."""
 
-    path: Path
+    folder: Path
     name: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file can be opened; made when asked for, since a million paths would fill a gigabyte."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ LAYERS = (
         "jsonl",
         "prompts",
         "sampling",
+        "table_files",
         "tables",
         "workbook",
     },

@@ -3,13 +3,17 @@
 import json
 import os
 from collections import Counter
+from random import Random
+from statistics import median
 
 import pytest
 from click.testing import CliRunner, Result
 
-from stage_a_pipeline.bench import batching
+from stage_a_pipeline.bench import batching, scale
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
+from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.jsonl import output_paths, read_manifest
 
 
 def bench(*arguments: str) -> Result:
@@ -84,3 +88,44 @@ def test_photos_are_of_the_scale_asked_for_and_of_several_shapes(tmp_path, scale
             sizes.add(photo.size)
     assert len(sizes) >= 3
     assert all(smallest <= side <= largest for size in sizes for side in size)
+
+
+def test_bench_scale_sets_many_photos_beside_a_tenth_of_them(tmp_path):
+    figures = tmp_path / "scale.json"
+    arguments = ("--photos", "300", "--dir", str(tmp_path / "work"), "--json", str(figures))
+    done = CliRunner().invoke(main, ["bench", "scale", *arguments])
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text("utf-8"))
+    assert (report["tenth"]["photos"], report["whole"]["photos"]) == (30, 300)
+    for measured in (report["tenth"], report["whole"]):
+        phases = ["discovery", "planning", "asking", "merging", "delivering", "other steps"]
+        assert list(measured["seconds"]) == phases
+        assert all(seconds > 0 for seconds in measured["seconds"].values())
+        assert sum(measured["seconds"].values()) < measured["wall_seconds"]
+        assert 10 < measured["peaks"]["worker_mib"] < measured["peaks"]["parent_mib"] < 2000
+        assert measured["journal_seconds"] > 0
+    manifest = read_manifest(output_paths(tmp_path / "work" / "300" / "out", scale.MISSION).manifest)
+    assert (manifest.photos.written, manifest.counts.written) == (300, report["whole"]["groups"])
+    assert f"300 photos in {manifest.counts.written} groups" in done.output
+
+
+def test_photos_of_the_scale_benchmark_are_real_and_all_different(tmp_path):
+    from PIL import Image
+
+    groups = scale.write_tree(tmp_path, 400, Random(1))
+    files = sorted(tmp_path.rglob("*.jpg"))
+    assert len({path.read_bytes() for path in files}) == len(files) == 400
+    sizes = Counter(path.parent for path in files).values()
+    assert (len(sizes), max(sizes), median(sizes)) == (groups, 5, 3)
+    assert 3.0 < 400 / groups < 3.6
+    with Image.open(files[0]) as photo:
+        assert (photo.format, photo.size) == ("JPEG", (32, 24))
+    scale.write_tree(tmp_path / "again", 400, Random(1))
+    again = sorted((tmp_path / "again").rglob("*.jpg"))
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again]
+
+
+def test_a_command_that_fails_is_told_with_its_words(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(StageAError, match=r"(?s)ended with code 1: .*has no folder"):
+        scale.run_command(tmp_path)

@@ -504,7 +504,7 @@ class TestJoining:
     def test_fail_records_get_their_reasons_and_pass_records_none(self) -> None:
         fail = replace(PASS, label="fail")
         unknown = replace(fail, group_id="QC-7")
-        joined = join_fail_reasons([unknown, PASS, fail], REASONS)
+        joined = list(join_fail_reasons([unknown, PASS, fail], REASONS))
         assert joined == [
             replace(unknown, fail_reasons=()),
             PASS,

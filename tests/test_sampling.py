@@ -10,7 +10,7 @@ from stage_a_pipeline.sampling import Sampled, sample_groups
 
 def group(label: Label, number: int) -> Group:
     folder = Path(f"/in/m/{label}/{number}")
-    return Group("m", label, str(number), folder, (Image(folder / "1.jpg", "1.jpg"),))
+    return Group("m", label, str(number), folder, (Image(folder, "1.jpg"),))
 
 
 GROUPS = tuple(group("fail", n) for n in range(10)) + tuple(group("pass", n) for n in range(20))

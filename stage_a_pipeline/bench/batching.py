@@ -186,7 +186,7 @@ def _write_group(folder: Path, rng: Random, sizes: Sequence[tuple[int, int]]) ->
     mission = load_missions()[MISSION]
     images = []
     for number in range(1, rng.randint(1, LARGEST_GROUP) + 1):
-        image = Image(folder / f"{number}.jpg", f"{number}.jpg")
+        image = Image(folder, f"{number}.jpg")
         photo = Photo(compose_scene(rng, mission), rng.choice(sizes), 1, _JPEG_QUALITY)
         image.path.write_bytes(encode_photo(photo))
         images.append(image)

@@ -8,16 +8,18 @@ publishes says in the end which missions were left out, and why.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import dagster as dg
-import pyarrow as pa
 
 from stage_a_pipeline.errors import DiscoveryError, StageAError, UnpublishedError
+from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.table_files import Table
 from stage_a_pipeline.tables import table_metadata, with_metadata
 
 T = TypeVar("T")
-Tables = dict[str, pa.Table]
+Tables = dict[str, Table]
 """A table per mission of the run."""
 
 ONE_RUN: Final = dg.BackfillPolicy.single_run()
@@ -30,7 +32,7 @@ _PROBLEM: Final = "problem"
 class Made:
     """What an asset made for one mission; the version is that of the data, where the asset tells one."""
 
-    table: pa.Table
+    table: Table
     metadata: Mapping[str, Any] = field(default_factory=dict)
     data_version: str | None = None
 
@@ -47,7 +49,7 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
     made, problems = attempt(context.partition_keys, make, DiscoveryError)
     if not made:
         refuse(problems)
-    empty = next(iter(made.values())).table.slice(0, 0)
+    empty = next(iter(made.values())).table.schema.empty_table()
     for mission, error in problems.items():
         if not isinstance(error, _LeftOutError):
             context.log.warning(f"{mission} is left out of this run: {error}")
@@ -61,7 +63,12 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
     return {mission: made[mission].table for mission in context.partition_keys}
 
 
-def sound(tables: Tables, mission: str) -> pa.Table:
+def scratch_folder(settings: Settings, run_id: str) -> Path:
+    """Where a run's tables lie until they are stored."""
+    return settings.output.work_dir / "scratch" / run_id
+
+
+def sound(tables: Tables, mission: str) -> Table:
     """The mission's table; DiscoveryError with its problem where the mission is left out."""
     if (problem := table_metadata(tables[mission]).get(_PROBLEM)) is not None:
         raise _LeftOutError(problem)

@@ -1,6 +1,8 @@
 """Asset checks: what must hold before the next asset runs, and what somebody should look at."""
 
+import itertools
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -13,14 +15,15 @@ from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.defs.stage_a import stage_a_summaries
 from stage_a_pipeline.fail_reasons import SHEET_DATASETS, FailReasons, match_report
-from stage_a_pipeline.inference.assembly import rejected_groups
+from stage_a_pipeline.inference.assembly import count_outcomes, group_sizes
 from stage_a_pipeline.jsonl import output_paths, read_manifest, validate_file
 from stage_a_pipeline.records import LABELS
+from stage_a_pipeline.table_files import Table, batches_of
 from stage_a_pipeline.tables import (
     fail_reasons_from_table,
     groups_from_table,
-    outcomes_from_table,
     records_from_table,
+    require_groups,
     table_metadata,
 )
 
@@ -47,24 +50,36 @@ def every_photo_has_one_outcome(
     )
 
 
-def _coverage(sampled: pa.Table, summaries: pa.Table) -> dg.AssetCheckResult:
-    expected = [
-        (index, place)
-        for index, images in enumerate(sampled.column("images").to_pylist())
-        for place in range(1, len(images) + 1)
-    ]
-    columns = (summaries.column(name).to_pylist() for name in ("group_index", "image_index"))
-    found = list(zip(*columns, strict=True))
-    counts = Counter(found)
-    missing = [place for place in expected if place not in counts]
-    doubled = [place for place, count in counts.items() if count > 1]
-    in_order = found == expected
+def _coverage(sampled: Table, summaries: Table) -> dg.AssetCheckResult:
+    expected = _expected_places(sampled)
+    found = itertools.chain.from_iterable(map(_places, batches_of(summaries, ["group_index", "image_index"])))
+    in_order = all(one == other for one, other in itertools.zip_longest(expected, found))
+    missing, doubled = ([], []) if in_order else _what_is_wrong(sampled, summaries)
+    photos = int(group_sizes([sampled]).sum())
     return dg.AssetCheckResult(
         passed=in_order,
-        description=f"{len(found)} outcomes for {len(expected)} photos"
+        description=f"{summaries.num_rows} outcomes for {photos} photos"
         + ("" if in_order else f": {len(missing)} missing, {len(doubled)} doubled, or out of order"),
         metadata={"missing": missing[:_SHOWN], "doubled": doubled[:_SHOWN]},
     )
+
+
+def _expected_places(sampled: Table) -> Iterator[tuple[int, int]]:
+    for index, size in enumerate(group_sizes([sampled]).tolist()):
+        yield from ((index, place) for place in range(1, size + 1))
+
+
+def _places(outcomes: pa.RecordBatch) -> Iterator[tuple[int, int]]:
+    columns = (outcomes.column(name).to_pylist() for name in ("group_index", "image_index"))
+    return zip(*columns, strict=True)
+
+
+def _what_is_wrong(sampled: Table, summaries: Table) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The places without an outcome, and those with several."""
+    batches = batches_of(summaries, ["group_index", "image_index"])
+    counts = Counter(place for batch in batches for place in _places(batch))
+    missing = [place for place in _expected_places(sampled) if place not in counts]
+    return missing, [place for place, count in counts.items() if count > 1]
 
 
 @dg.asset_check(
@@ -79,8 +94,8 @@ def records_cover_their_images(
     )
 
 
-def _records_fit(sampled: pa.Table, enriched: pa.Table) -> dg.AssetCheckResult:
-    tickets = iter(groups_from_table(sampled))
+def _records_fit(sampled: Table, enriched: Table) -> dg.AssetCheckResult:
+    tickets = groups_from_table(sampled)
     wrong = []
     for record in records_from_table(enriched):
         names = next(
@@ -170,7 +185,9 @@ def labels_are_balanced(
 
     def look(mission: str) -> dg.AssetCheckResult:
         sampled = sound(sampled_groups, mission)
-        counts = Counter(sampled.column("label").to_pylist())
+        counts = Counter(
+            label for batch in batches_of(sampled, ["label"]) for label in batch.column("label").to_pylist()
+        )
         shares = {label: counts[label] / max(1, sampled.num_rows) for label in LABELS}
         return _warn_unless(
             min(shares.values()) >= _MIN_LABEL_SHARE,
@@ -191,14 +208,15 @@ def few_groups_are_rejected(
     fraction = settings.load().inference.max_failed_fraction
 
     def look(mission: str) -> dg.AssetCheckResult:
-        groups = groups_from_table(sound(sampled_groups, mission))
-        rejected = rejected_groups(outcomes_from_table(sound(stage_a_summaries, mission), groups))
+        groups, answers = sound(sampled_groups, mission), sound(stage_a_summaries, mission)
+        require_groups(answers, groups)
+        rejected = count_outcomes(answers).groups_rejected
         return _warn_unless(
             rejected == 0,
-            f"{rejected} of {len(groups)} groups are rejected; the rejected lines say why"
+            f"{rejected} of {groups.num_rows} groups are rejected; the rejected lines say why"
             if rejected
-            else f"all {len(groups)} groups are summarised",
-            failed_fraction=rejected / max(1, len(groups)),
+            else f"all {groups.num_rows} groups are summarised",
+            failed_fraction=rejected / max(1, groups.num_rows),
             max_failed_fraction=fraction,
         )
 
@@ -210,7 +228,7 @@ def fail_reasons_match(
     context: dg.AssetCheckExecutionContext,
     image_groups: Tables,
     enriched_records: Tables,
-    fail_reasons: pa.Table,
+    fail_reasons: Table,
 ) -> dg.AssetCheckResult:
     """Fail records without a reason in the workbook, and reasons whose group has no photos at all."""
     reasons = FailReasons(fail_reasons_from_table(fail_reasons))
@@ -221,7 +239,7 @@ def fail_reasons_match(
             return _warn_unless(True, "no workbook covers this mission")
         report = match_report(records_from_table(sound(enriched_records, mission)), reasons, mission)
         # A group that was sampled out or rejected is no fault of the workbook.
-        discovered = set(sound(image_groups, mission).column("group_id").to_pylist())
+        discovered = {group.group_id for group in groups_from_table(sound(image_groups, mission))}
         orphans = [group_id for group_id in report.without_group if group_id not in discovered]
         return _warn_unless(
             not report.unmatched and not orphans,

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from stage_a_pipeline.defs.by_mission import (
     ONE_RUN,
@@ -15,6 +14,7 @@ from stage_a_pipeline.defs.by_mission import (
     joint_version,
     make_tables,
     refuse,
+    scratch_folder,
     sound,
 )
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
@@ -23,12 +23,18 @@ from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.delivery import deliver_mission, keep_rejections
 from stage_a_pipeline.errors import DiscoveryError, FailureBudgetError, StaleTableError
 from stage_a_pipeline.fail_reasons import SHEET_DATASETS, FailReasons, join_fail_reasons
-from stage_a_pipeline.inference.assembly import assemble_records, check_failure_budget, clean_outcomes
+from stage_a_pipeline.inference.assembly import (
+    assemble_records,
+    check_failure_budget,
+    clean_outcomes,
+    count_outcomes,
+    count_records,
+)
 from stage_a_pipeline.inference.shard import RunPlan
-from stage_a_pipeline.jsonl import FileDigest, Publication, output_paths
-from stage_a_pipeline.records import Rejection
+from stage_a_pipeline.jsonl import FileDigest, GroupCounts, PhotoCounts, Publication, output_paths
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.table_files import Table
 from stage_a_pipeline.tables import (
     fail_reasons_from_table,
     groups_from_table,
@@ -36,6 +42,7 @@ from stage_a_pipeline.tables import (
     outcomes_to_table,
     records_from_table,
     records_to_table,
+    rejections_from_table,
     require_groups,
     table_metadata,
     with_metadata,
@@ -46,17 +53,21 @@ GROUP = "stage_a"
 
 @dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
 def clean_summaries(
-    context: dg.AssetExecutionContext, sampled_groups: Tables, stage_a_summaries: Tables
+    context: dg.AssetExecutionContext,
+    settings: SettingsResource,
+    sampled_groups: Tables,
+    stage_a_summaries: Tables,
 ) -> Tables:
     """Every answer as one canonical line; an answer that cannot be one becomes a rejection."""
+    folder = scratch_folder(settings.load(), context.run.run_id)
 
     def clean(mission: str) -> Made:
-        groups = groups_from_table(sound(sampled_groups, mission))
+        groups = sound(sampled_groups, mission)
         answers = sound(stage_a_summaries, mission)
         outcomes = clean_outcomes(outcomes_from_table(answers, groups))
-        rejected = sum(isinstance(outcome, Rejection) for outcome in outcomes)
-        table = with_metadata(outcomes_to_table(outcomes, groups), table_metadata(answers))
-        return Made(table, {"summaries": len(outcomes) - rejected, "rejected": rejected})
+        table = with_metadata(outcomes_to_table(outcomes, groups, folder), table_metadata(answers))
+        counts = count_outcomes(table)
+        return Made(table, {"summaries": counts.photos - counts.rejected, "rejected": counts.rejected})
 
     return make_tables(context, clean)
 
@@ -64,31 +75,34 @@ def clean_summaries(
 @dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
 def enriched_records(
     context: dg.AssetExecutionContext,
+    settings: SettingsResource,
     sampled_groups: Tables,
     clean_summaries: Tables,
-    fail_reasons: pa.Table,
+    fail_reasons: Table,
 ) -> Tables:
     """Whole groups, each fail record with the reviewers' reasons where a workbook covers the mission."""
     workbook = table_metadata(fail_reasons).get("workbook")
     if workbook is None:
         context.log.info("no workbook is configured: records pass without fail reasons")
     reasons = FailReasons(fail_reasons_from_table(fail_reasons))
+    folder = scratch_folder(settings.load(), context.run.run_id)
 
     def enrich(mission: str) -> Made:
-        groups = groups_from_table(sound(sampled_groups, mission))
+        groups = sound(sampled_groups, mission)
         cleaned = sound(clean_summaries, mission)
-        records = assemble_records(groups, outcomes_from_table(cleaned, groups))
+        records = assemble_records(groups_from_table(groups), outcomes_from_table(cleaned, groups))
         dataset = MISSIONS[mission].dataset
         if workbook is not None and dataset in SHEET_DATASETS:
             records = join_fail_reasons(records, reasons)
         elif workbook is not None:
             context.log.info(f"the workbook does not cover {dataset} missions: records pass as they are")
+        table = with_metadata(records_to_table(records, groups, folder), table_metadata(cleaned))
         metadata = {
-            "records": len(records),
-            "with_fail_reasons": sum(bool(record.fail_reasons) for record in records),
-            "first_records": records_preview(records),
+            "records": table.num_rows,
+            "with_fail_reasons": count_records(table).with_fail_reasons,
+            "first_records": records_preview(records_from_table(table)),
         }
-        return Made(with_metadata(records_to_table(records, groups), table_metadata(cleaned)), metadata)
+        return Made(table, metadata)
 
     return make_tables(context, enrich)
 
@@ -135,37 +149,41 @@ def stage_a_jsonl(
 
 
 def _publish(
-    mission: str,
-    sampled: pa.Table,
-    cleaned: pa.Table,
-    enriched: pa.Table,
-    *,
-    settings: Settings,
-    run_id: str,
+    mission: str, groups: Table, cleaned: Table, enriched: Table, *, settings: Settings, run_id: str
 ) -> Publication:
-    groups = groups_from_table(sampled)
-    outcomes = outcomes_from_table(cleaned, groups)
+    require_groups(cleaned, groups)
     require_groups(enriched, groups)
     plan = RunPlan.from_metadata(table_metadata(enriched))
     if plan != RunPlan.from_metadata(table_metadata(cleaned)):
         raise StaleTableError("enriched_records is of another run than clean_summaries; materialise it again")
-    records = records_from_table(enriched)
     output_dir, fraction = settings.output.output_dir, settings.inference.max_failed_fraction
+    rejections = rejections_from_table(cleaned, groups)
+    discovered, written = int(table_metadata(groups)["discovered"]), enriched.num_rows
+    lost = groups.num_rows - written
     with claim_output(settings.output.work_dir / "locks", mission, run_id=run_id, purpose="publish"):
-        lost = len(groups) - len(records)
         try:
-            check_failure_budget(groups=len(groups), rejected=lost, max_failed_fraction=fraction)
+            check_failure_budget(groups=groups.num_rows, rejected=lost, max_failed_fraction=fraction)
         except FailureBudgetError as error:
-            raise FailureBudgetError(f"{error}; {keep_rejections(output_dir, mission, outcomes)}") from None
+            raise FailureBudgetError(f"{error}; {keep_rejections(output_dir, mission, rejections)}") from None
         return deliver_mission(
             mission,
-            records,
-            outcomes,
-            discovered=int(table_metadata(sampled)["discovered"]),
-            sampled=len(groups),
+            records_from_table(enriched),
+            rejections,
+            groups=GroupCounts(discovered, discovered - groups.num_rows, written, lost),
+            photos=_photo_counts(cleaned, enriched),
             plan=plan,
             output_dir=output_dir,
         )
+
+
+def _photo_counts(cleaned: Table, enriched: Table) -> PhotoCounts:
+    counts = count_outcomes(cleaned)
+    return PhotoCounts(
+        sampled=counts.photos,
+        summarised=counts.photos - counts.rejected,
+        rejected=counts.rejected,
+        written=count_records(enriched).photos,
+    )
 
 
 def _digest(mission: str, publication: Publication, settings: Settings) -> FileDigest:

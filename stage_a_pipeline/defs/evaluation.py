@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from stage_a_pipeline.defs.by_mission import ONE_RUN, Tables, attempt, joint_result, refuse, sound
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
@@ -18,6 +17,7 @@ from stage_a_pipeline.evaluation.thresholds import DESCRIPTIONS, Judgement, judg
 from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.table_files import Table
 from stage_a_pipeline.tables import groups_from_table, outcomes_from_table, table_metadata
 
 CHECKS = [
@@ -80,10 +80,9 @@ def stage_a_evaluation(
 
 
 def _evaluate(
-    mission: str, sampled: pa.Table, cleaned: pa.Table, *, settings: Settings, run_id: str
+    mission: str, sampled: Table, cleaned: Table, *, settings: Settings, run_id: str
 ) -> Evaluation | str:
     """The evaluation, whose files are written then, or why there is none."""
-    groups = groups_from_table(sampled)
     paths = evaluation_paths(settings.output.output_dir, mission)
     locks = settings.output.work_dir / "locks"
     with claim_output(locks, mission, run_id=run_id, purpose="write the evaluation"):
@@ -91,8 +90,8 @@ def _evaluate(
         remove_files(paths)
         found = evaluate_outcomes(
             MISSIONS[mission],
-            groups,
-            outcomes_from_table(cleaned, groups),
+            groups_from_table(sampled),
+            outcomes_from_table(cleaned, sampled),
             plan=RunPlan.from_metadata(table_metadata(cleaned)),
             settings=settings.evaluation,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from stage_a_pipeline.defs.by_mission import ONE_RUN, Made, Tables, make_tables, sound
+from stage_a_pipeline.defs.by_mission import ONE_RUN, Made, Tables, make_tables, scratch_folder, sound
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import groups_preview, skipped_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
@@ -63,7 +63,8 @@ def image_groups(
             "warnings": len(found.warnings),
             "preview": groups_preview(found.groups),
         }
-        return Made(groups_to_table(found.groups), metadata, listing_hash(found.groups))
+        table = groups_to_table(found.groups, scratch_folder(loaded, context.run.run_id))
+        return Made(table, metadata, listing_hash(found.groups))
 
     return make_tables(context, find)
 
@@ -91,8 +92,8 @@ def sampled_groups(
             "photos": sum(len(group.images) for group in sampled.groups),
             "preview": groups_preview(sampled.groups),
         }
-        table = with_metadata(groups_to_table(sampled.groups), {"discovered": str(discovered.num_rows)})
-        return Made(table, metadata)
+        table = groups_to_table(sampled.groups, scratch_folder(loaded, context.run.run_id))
+        return Made(with_metadata(table, {"discovered": str(discovered.num_rows)}), metadata)
 
     return make_tables(context, sample)
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import InputError
-from stage_a_pipeline.storage import atomic_write, ensure_folder
+from stage_a_pipeline.storage import ensure_folder
+from stage_a_pipeline.table_files import StoredTable, Table, open_parquet, write_parquet
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """Stores pyarrow tables below a folder; the schema's metadata comes back with them.
+    """Stores tables below a folder; they come back as StoredTables, with the schema's metadata.
 
     What a partitioned asset hands over is a table per partition, under its name, also for a single one.
     """
@@ -46,19 +46,18 @@ class ParquetIOManager(dg.UPathIOManager):
             for partition, path in self._get_paths_for_partitions(context).items()
         }
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pa.Table, path: UPath) -> None:
+    def dump_to_path(self, context: dg.OutputContext, obj: Table, path: UPath) -> None:
         """See UPathIOManager."""
-        with atomic_write(Path(str(path)), "wb") as file:
-            pq.write_table(obj, file, compression="zstd")
+        write_parquet(Path(str(path)), obj)
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pa.Table:
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> StoredTable:
         """See UPathIOManager. A table that was never made is an InputError that names its asset."""
         try:
-            return pq.read_table(str(path))
+            return open_parquet(Path(str(path)))
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; materialise {path.parent.name} first") from error
 
-    def get_metadata(self, context: dg.OutputContext, obj: pa.Table) -> dict[str, Any]:
+    def get_metadata(self, context: dg.OutputContext, obj: Table) -> dict[str, Any]:
         """Row count and columns, as the catalogue of the UI shows them."""
         return {"dagster/row_count": obj.num_rows, "dagster/column_schema": column_schema(obj.schema)}
 

@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
@@ -72,6 +73,17 @@ def materialise_missions(
     with dg.DagsterInstance.get() if persistent else dg.DagsterInstance.ephemeral() as instance:
         for mission in missions:
             yield _materialise(mission, instance, default_resources(settings, progress), verbose=verbose)
+
+
+def step_seconds(dagster_home: Path) -> dict[str, float]:
+    """How long each step of the latest run took that is recorded in a DAGSTER_HOME."""
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        return {
+            step.step_key: step.end_time - step.start_time
+            for step in instance.get_run_step_stats(run.run_id)
+            if step.start_time is not None and step.end_time is not None
+        }
 
 
 def _materialise(

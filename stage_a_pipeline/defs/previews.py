@@ -18,7 +18,9 @@ _SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "
 _RECORDS = dg.TableSchema(
     [dg.TableColumn(name) for name in ("group_id", "label", "image", "summary", "fail_reasons")]
 )
-_ROWS = 6
+OUTCOME_ROWS = 6
+"""So many outcomes of either kind are shown."""
+_GROUP_ROWS = 3
 _RECORD_ROWS = 12
 _TEXT_LIMIT = 320
 
@@ -33,11 +35,12 @@ def groups_preview(groups: Sequence[Group]) -> dg.MarkdownMetadataValue:
     return _markdown(("photo", "group", "label", "photos"), rows)
 
 
-def outcomes_preview(outcomes: Sequence[Outcome]) -> dg.MarkdownMetadataValue:
+def outcomes_preview(outcomes: Iterable[Outcome]) -> dg.MarkdownMetadataValue:
     """Rejected photos first, then some that were summarised."""
+    outcomes = list(outcomes)
     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
     summarised = [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
-    shown: list[Outcome] = [*rejected[:_ROWS], *summarised[:_ROWS]]
+    shown: list[Outcome] = [*rejected[:OUTCOME_ROWS], *summarised[:OUTCOME_ROWS]]
     rows = (
         (
             _thumbnail(outcome.ref.image),
@@ -49,7 +52,7 @@ def outcomes_preview(outcomes: Sequence[Outcome]) -> dg.MarkdownMetadataValue:
     return _markdown(("photo", "file", "outcome"), rows)
 
 
-def records_preview(records: Sequence[GroupRecord]) -> dg.TableMetadataValue:
+def records_preview(records: Iterable[GroupRecord]) -> dg.TableMetadataValue:
     """The first records, one row per photo."""
     rows = (
         dg.TableRecord(
@@ -99,7 +102,7 @@ def picture_preview(svg: str) -> dg.MarkdownMetadataValue:
 
 
 def _first(groups: Sequence[Group], label: str) -> list[Group]:
-    return list(islice((group for group in groups if group.label == label), _ROWS // 2))
+    return list(islice((group for group in groups if group.label == label), _GROUP_ROWS))
 
 
 def _what_became(outcome: Outcome) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
@@ -16,6 +15,7 @@ from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
+from stage_a_pipeline.table_files import StoredTable
 
 
 class SettingsResource(dg.ConfigurableResource[Settings]):
@@ -59,7 +59,7 @@ class LogProgress:
 
     def run_task(
         self, log: dg.DagsterLogManager, task: Task, others: Sequence[Worker], folder: Path, *, name: str
-    ) -> tuple[pa.Table, ShardMetrics]:
+    ) -> tuple[StoredTable, ShardMetrics]:
         """As supervision's run_task, unless the photos were asked ahead."""
         if self.asked_ahead is not None and (found := self.asked_ahead.take(task)) is not None:
             log.info(f"{name}: the photos were asked together with those of other missions")

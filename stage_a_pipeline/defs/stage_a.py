@@ -2,22 +2,32 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain, groupby, islice
+from pathlib import Path
 
 import dagster as dg
-import pyarrow as pa
 
-from stage_a_pipeline.defs.by_mission import ONE_RUN, Made, Tables, attempt, make_tables, refuse, sound
+from stage_a_pipeline.defs.by_mission import (
+    ONE_RUN,
+    Made,
+    Tables,
+    attempt,
+    make_tables,
+    refuse,
+    scratch_folder,
+    sound,
+)
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
-from stage_a_pipeline.defs.previews import outcomes_preview
+from stage_a_pipeline.defs.previews import OUTCOME_ROWS, outcomes_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.delivery import keep_rejections
 from stage_a_pipeline.errors import FailureBudgetError
 from stage_a_pipeline.inference.assembly import (
-    MissionOutcomes,
     check_failure_budget,
+    count_outcomes,
+    counted_from,
+    group_sizes,
     order_outcomes,
-    rejected_groups,
-    split_by_mission,
 )
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
@@ -30,14 +40,17 @@ from stage_a_pipeline.inference.shard import (
     require_fingerprint,
 )
 from stage_a_pipeline.inference.task_files import Task
-from stage_a_pipeline.records import Group
+from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output, prune_folders
+from stage_a_pipeline.table_files import Table, scratch_table
 from stage_a_pipeline.tables import (
+    OUTCOMES,
     groups_from_table,
     of_groups,
     outcomes_from_table,
-    outcomes_to_table,
+    rejections_from_table,
+    require_groups,
     shard_from_table,
     shard_to_table,
     table_metadata,
@@ -48,10 +61,10 @@ SCRATCH_DAYS = 7
 """How long the tables between shards stay, so that a failed run can be continued by Dagster."""
 
 
-@dg.op(out=dg.DynamicOut(pa.Table, io_manager_key="scratch_io"))
+@dg.op(out=dg.DynamicOut(Table, io_manager_key="scratch_io"))
 def plan_shards(
     context: dg.OpExecutionContext, settings: SettingsResource, sampled_groups: Tables
-) -> Iterator[dg.DynamicOutput[pa.Table]]:
+) -> Iterator[dg.DynamicOutput[Table]]:
     """Deal the photos out to the devices; an unusable checkpoint stops the run here."""
     loaded = settings.load()
     for removed in prune_folders(loaded.output.work_dir / "scratch", older_than_days=SCRATCH_DAYS):
@@ -66,7 +79,8 @@ def plan_shards(
         context.log.info(f"{worker.key}: {len(refs)} photos of {len(missions)} missions")
         if refs:
             place = {"device": worker.device, "ordinal": str(worker.ordinal)}
-            yield dg.DynamicOutput(shard_to_table(refs, groups, plans | place), mapping_key=worker.key)
+            shard = with_metadata(shard_to_table(refs, *sampled_groups.values()), plans | place)
+            yield dg.DynamicOutput(shard, mapping_key=worker.key)
 
 
 @dg.op(out=dg.Out(io_manager_key="scratch_io"))
@@ -75,8 +89,8 @@ def summarise_shard(
     settings: SettingsResource,
     progress: dg.ResourceParam[LogProgress],
     sampled_groups: Tables,
-    shard: pa.Table,
-) -> pa.Table:
+    shard: Table,
+) -> Table:
     """Summarise one device's photos; what an earlier run finished is taken from the journal."""
     told, loaded = table_metadata(shard), settings.load()
     worker = Worker(told["device"], int(told["ordinal"]))
@@ -84,6 +98,7 @@ def summarise_shard(
     recipes = mission_recipes((MISSIONS[name] for name in plans), loaded)
     for name, plan in plans.items():
         require_fingerprint(recipes[name], plan.fingerprint)
+    require_groups(shard, *sampled_groups.values())
     groups = _all_groups(sampled_groups)
     refs = shard_from_table(shard, groups)
     task = Task(ShardTask(worker.key, refs, worker, recipes, loaded, context.run_id), groups)
@@ -91,12 +106,12 @@ def summarise_shard(
         context.log,
         task,
         [other for other in list_workers(loaded.engine.devices) if other != worker],
-        loaded.output.work_dir / "scratch" / context.run_id / f"task-{worker.key}",
+        scratch_folder(loaded, context.run_id) / f"task-{worker.key}",
         name=f"{', '.join(plans)} on {worker.key}",
     )
     context.add_output_metadata({worker.key: dg.MetadataValue.json(metrics.to_mapping())})
     told_on = _plans_to_metadata(plans) | {"metrics": json.dumps(metrics.to_mapping())}
-    return with_metadata(of_groups(outcomes, groups), told_on)
+    return with_metadata(of_groups(outcomes, *sampled_groups.values()), told_on)
 
 
 @dg.op
@@ -104,40 +119,35 @@ def merge_shards(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
     sampled_groups: Tables,
-    shards: list[pa.Table],
+    shards: list[Table],
 ) -> Tables:
     """All outcomes in discovery order; fails when every mission lost more groups than the settings allow."""
     loaded = settings.load()
-    groups = _all_groups(sampled_groups)
-    outcomes = order_outcomes(
-        groups, (outcome for shard in shards for outcome in outcomes_from_table(shard, groups))
-    )
-    by_mission = split_by_mission(groups, outcomes)
+    outcomes = _outcomes_by_mission(shards, sampled_groups, scratch_folder(loaded, context.run.run_id))
     plans = _plans_from_metadata(table_metadata(shards[0]))
     metrics = merge_metrics(ShardMetrics(**json.loads(table_metadata(shard)["metrics"])) for shard in shards)
     # Rates and counts are those of the devices, which all missions of the run shared.
-    together = {"asked_together": ", ".join(by_mission)} if len(by_mission) > 1 else {}
+    together = {"asked_together": ", ".join(outcomes)} if len(outcomes) > 1 else {}
     context.add_output_metadata({**together, **metrics.to_metadata()})
 
     def check(mission: str) -> None:
-        _check_budget(mission, by_mission[mission], loaded, run_id=context.run.run_id)
+        _check_budget(mission, sampled_groups[mission], outcomes[mission], loaded, context.run.run_id)
 
-    within, over = attempt(list(by_mission), check, FailureBudgetError)
+    within, over = attempt(list(outcomes), check, FailureBudgetError)
     if not within:
         refuse(over)
     for mission, error in over.items():
         context.log.warning(f"{mission} will not be published: {error}")
 
     def merge(mission: str) -> Made:
-        sound(sampled_groups, mission)
-        own = by_mission[mission]
-        table = outcomes_to_table(own.outcomes, own.groups)
+        groups = sound(sampled_groups, mission)
+        own = outcomes[mission]
         metadata = {
-            "groups": len(own.groups),
-            "groups_rejected": rejected_groups(own.outcomes),
-            "outcomes": outcomes_preview(own.outcomes),
+            "groups": groups.num_rows,
+            "groups_rejected": count_outcomes(own).groups_rejected,
+            "outcomes": outcomes_preview(_some_outcomes(own, groups)),
         }
-        return Made(with_metadata(table, plans[mission].to_metadata()), metadata)
+        return Made(with_metadata(own, plans[mission].to_metadata()), metadata)
 
     return make_tables(context, merge)
 
@@ -159,18 +169,46 @@ def stage_a_summaries(sampled_groups: Tables) -> Tables:
 
 def _all_groups(sampled_groups: Tables) -> tuple[Group, ...]:
     """The groups of all missions of the run, one mission after the other."""
-    return tuple(group for table in sampled_groups.values() for group in groups_from_table(table))
+    return tuple(chain.from_iterable(map(groups_from_table, sampled_groups.values())))
 
 
-def _check_budget(mission: str, found: MissionOutcomes, settings: Settings, *, run_id: str) -> None:
+def _outcomes_by_mission(shards: list[Table], sampled_groups: Tables, folder: Path) -> Tables:
+    """The outcomes of each mission in the order of its groups, whose places they count."""
+    for shard in shards:
+        require_groups(shard, *sampled_groups.values())
+    ordered = order_outcomes(shards, group_sizes(sampled_groups.values()))
+    split: Tables = {}
+    first = 0
+    for mission, batches in groupby(ordered, key=lambda batch: batch.column("mission")[0].as_py()):
+        assert mission not in split, "the groups of a mission stand together"
+        own = (counted_from(first, batch) for batch in batches)
+        split[mission] = of_groups(scratch_table(OUTCOMES, own, folder), sampled_groups[mission])
+        first += sampled_groups[mission].num_rows
+    return split
+
+
+def _some_outcomes(outcomes: Table, groups: Table) -> list[Outcome]:
+    """As many of either kind as a preview shows."""
+    rejected = outcomes_from_table(outcomes, groups, status="rejected")
+    summarised = outcomes_from_table(outcomes, groups, status="summarised")
+    return [*islice(rejected, OUTCOME_ROWS), *islice(summarised, OUTCOME_ROWS)]
+
+
+def _check_budget(mission: str, groups: Table, outcomes: Table, settings: Settings, run_id: str) -> None:
     """FailureBudgetError for a mission that lost too much, once its rejections are written."""
-    fraction, lost = settings.inference.max_failed_fraction, rejected_groups(found.outcomes)
+    lost = count_outcomes(outcomes).groups_rejected
     try:
-        check_failure_budget(groups=len(found.groups), rejected=lost, max_failed_fraction=fraction)
+        check_failure_budget(
+            groups=groups.num_rows,
+            rejected=lost,
+            max_failed_fraction=settings.inference.max_failed_fraction,
+        )
     except FailureBudgetError as error:
-        locks = settings.output.work_dir / "locks"
-        with claim_output(locks, mission, run_id=run_id, purpose="write rejections"):
-            kept = keep_rejections(settings.output.output_dir, mission, found.outcomes)
+        with claim_output(
+            settings.output.work_dir / "locks", mission, run_id=run_id, purpose="write rejections"
+        ):
+            rejections = rejections_from_table(outcomes, groups)
+            kept = keep_rejections(settings.output.output_dir, mission, rejections)
         raise FailureBudgetError(f"{error}; {kept}") from None
 
 

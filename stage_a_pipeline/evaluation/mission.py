@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from stage_a_pipeline.evaluation.document import (
     Evaluation,
@@ -38,7 +38,7 @@ def checkpoint_name(engine: EngineSettings) -> str:
 
 def evaluate_outcomes(
     mission: Mission,
-    groups: Sequence[Group],
+    groups: Iterable[Group],
     outcomes: Iterable[Outcome],
     *,
     plan: RunPlan,
@@ -46,14 +46,17 @@ def evaluate_outcomes(
 ) -> Evaluation | str:
     """The evaluation of a run's cleaned outcomes; a sentence why where there is nothing to compare.
 
-    Raises InputError and RecordError for a sidecar that is configured and missing, or wrong.
+    Without a truth, no more than one group is taken from `groups`. Raises InputError and RecordError for a
+    sidecar that is configured and missing, or wrong.
     """
-    root = tree_root(groups)
+    rest = iter(groups)
+    first = next(rest)
+    root = tree_root([first])
     path = find_sidecar(settings, root)
     if path is None:
         return f"no truth sidecar {root / TRUTH_NAME}; nothing to compare"
     sidecar = read_sidecar(path)
-    truth = match_truth(mission, groups, sidecar)
+    truth = match_truth(mission, [first, *rest], sidecar)
     unmatched = count_unmatched([truth], sidecar)
     if not truth.truths:
         # Lines that lead nowhere are a mistake in the sidecar; a mission that it leaves out is not.

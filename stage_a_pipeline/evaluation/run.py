@@ -34,16 +34,16 @@ from stage_a_pipeline.evaluation.verdicts import (
 )
 from stage_a_pipeline.inference.asking import Audience as ShardAudience
 from stage_a_pipeline.inference.asking import Recipe
-from stage_a_pipeline.inference.assembly import clean_outcomes, counted_from
+from stage_a_pipeline.inference.assembly import clean_outcomes
 from stage_a_pipeline.inference.devices import Worker, leased, list_workers
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.inference.shard import mission_recipes
 from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
-from stage_a_pipeline.records import ImageRef
+from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
-from stage_a_pipeline.tables import of_groups, outcomes_from_table
+from stage_a_pipeline.tables import outcomes_among
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +148,23 @@ def _read(
 
     run_id = f"evaluation-{uuid.uuid4()}"
     table, _ = ask_together(groups, recipes, settings, listeners, run_id=run_id, wanted=wanted)
-    outcomes = clean_outcomes(outcomes_from_table(of_groups(table, groups), groups))
+    outcomes = list(clean_outcomes(outcomes_among(table, groups.__getitem__)))
     return {
         truth.mission.name: read_outcomes(
             truth,
             [
-                counted_from(first[truth.mission.name], outcome)
+                _counted_from(first[truth.mission.name], outcome)
                 for outcome in outcomes
                 if outcome.ref.group.mission == truth.mission.name
             ],
         )
         for truth in matched
     }
+
+
+def _counted_from(first: int, outcome: Outcome) -> Outcome:
+    """The outcome with its group's place counted from `first`."""
+    return replace(outcome, ref=replace(outcome.ref, group_index=outcome.ref.group_index - first))
 
 
 def _judge(

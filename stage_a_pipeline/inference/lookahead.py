@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -37,7 +37,7 @@ class Lookahead(Generic[T, R]):
         self._window = window
         self._pending: deque[Future[R]] = deque()
 
-    def __iter__(self) -> Iterator[R]:
+    def __iter__(self) -> Generator[R, None, None]:
         pending = self._pending
         with ThreadPoolExecutor(self._workers, thread_name_prefix="ahead") as pool:
 

@@ -27,7 +27,8 @@ from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.in_flight import InFlight, Result
 from stage_a_pipeline.inference.journal import Answer, Fingerprint, Journal, Ordeal
 from stage_a_pipeline.inference.lookahead import Lookahead
-from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.remembered import count, progress, summary, unreadable
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ class ShardScheduler:
         *,
         claims: PhotoClaims | None = None,
         listeners: Listeners | None = None,
+        metrics: ShardMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.metrics = ShardMetrics()
+        self.metrics = metrics or ShardMetrics()
         self._claims = claims
         self._engine = engine
         self._journal = journal
@@ -113,13 +115,13 @@ class ShardScheduler:
         self._deferred: list[tuple[ImageRef, _Key]] = []
 
     def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
-        """Outcomes as they come: one per photo of `refs`, in no promised order. To be called once."""
-        self._total, started = len(refs), self._clock()
+        """Outcomes as they come: one per photo of `refs`, in no promised order. To be called once.
+
+        Photos that `metrics` counted before belong to the shard as well.
+        """
+        self._total, started = self.metrics.photos + len(refs), self._clock() - self.metrics.seconds
         for outcome in self._outcomes(refs):
-            self.metrics.photos += 1
-            self.metrics.rejected += isinstance(outcome, Rejection)
-            self.metrics.reused += isinstance(outcome, Summary) and outcome.reused
-            self.metrics.seconds = self._clock() - started
+            count(outcome, self.metrics, seconds=self._clock() - started)
             yield outcome
         self._report_progress()
 
@@ -149,12 +151,12 @@ class ShardScheduler:
         elif key in self._rejected:
             yield replace(self._rejected[key], ref=photo.ref)
         elif (answer := self._journal.find(*key)) is not None:
-            yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
+            yield summary(photo.ref, photo.content_sha256, answer, reused=True)
         elif not self._claim(key):
             self._deferred.append((photo.ref, key))
         elif (answer := self._journal.find(*key)) is not None:
             self._release(key)
-            yield _summary(photo.ref, photo.content_sha256, answer, reused=True)
+            yield summary(photo.ref, photo.content_sha256, answer, reused=True)
         else:
             self._twins[key] = []
             yield from self._ask(photo) if photo.suspect is None else self._ask_alone(photo, photo.suspect)
@@ -223,7 +225,7 @@ class ShardScheduler:
                 return self._suspect(ref, _Suspect(file, crashes))
             image = self._decode(ref, file)
         except PhotoError as error:
-            return _unreadable(ref, error, sha256)
+            return unreadable(ref, error, sha256)
         return _Photo(ref, sha256, image, self._clock() - started)
 
     def _decode(self, ref: ImageRef, file: PhotoFile, crashes: int = 0) -> Image:
@@ -284,7 +286,7 @@ class ShardScheduler:
             self._warn(f"photo rejected ({error.reason}): {error}")
             self._release(self._key(photo))
             for ref in (photo.ref, *self._twins.pop(self._key(photo))):
-                yield _unreadable(ref, error, photo.content_sha256)
+                yield unreadable(ref, error, photo.content_sha256)
             return
         yield from self._ask(replace(photo, image=image))
         yield from self._finish_open()
@@ -332,7 +334,7 @@ class ShardScheduler:
         if rejection is None:
             answer = _answer(result)
             self._journal.append_answer(mission, name, sha256, fingerprint, answer)
-            return _summary(photo.ref, sha256, answer, reused=False)
+            return summary(photo.ref, sha256, answer, reused=False)
         self._journal.append_failure(
             mission, name, sha256, fingerprint, reason=rejection.reason, attempts=rejection.attempts
         )
@@ -352,15 +354,11 @@ class ShardScheduler:
     def _report_progress(self) -> None:
         if self._listeners.progress is not None and self.metrics.photos != self._reported:
             self._reported = self.metrics.photos
-            self._listeners.progress(Progress(self._total, replace(self.metrics)))
+            self._listeners.progress(progress(self.metrics, total=self._total))
 
     def _warn(self, sentence: str) -> None:
         if self._listeners.warning is not None:
             self._listeners.warning(sentence)
-
-
-def _unreadable(ref: ImageRef, error: PhotoError, sha256: str | None) -> Rejection:
-    return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
 
 
 def _rejection(photo: _Photo, result: Result) -> Rejection | None:
@@ -396,19 +394,6 @@ def _answer(result: Result) -> Answer:
         prompt_tokens=result.answer.prompt_tokens,
         generated_tokens=result.answer.generated_tokens,
         attempts=result.attempts,
-    )
-
-
-def _summary(ref: ImageRef, content_sha256: str, answer: Answer, *, reused: bool) -> Summary:
-    return Summary(
-        ref=ref,
-        content_sha256=content_sha256,
-        raw_text=answer.raw_text,
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens,
-        generated_tokens=answer.generated_tokens,
-        attempts=answer.attempts,
-        reused=reused,
     )
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from stage_a_pipeline.engines import Engine, engine_hash, generation_options, load_engine
-from stage_a_pipeline.engines.idle import IdleEngine
-from stage_a_pipeline.errors import ConfigurationError, PhotoError
-from stage_a_pipeline.images import read_photo
-from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
+from stage_a_pipeline.engines import engine_hash, generation_options, load_engine
+from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe
 from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.devices import Worker, leased
 from stage_a_pipeline.inference.journal import Fingerprint, Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.remembered import remembered_outcomes
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
@@ -112,39 +111,44 @@ def run_shard(
     """Summarise a shard's photos on its device, in this process; `keep` takes each outcome.
 
     The outputs are claimed first, so that a second run is refused at once rather than kept waiting for
-    the device. `log` is told what happens, the warning listener what people should know. Raises
-    LockedError, ConfigurationError, and what ShardScheduler raises.
+    the device. Neither device nor model is touched before the first photo that must be asked. `log` is
+    told what happens, the warning listener what people should know. Raises LockedError,
+    ConfigurationError, and what ShardScheduler raises.
     """
     assert task.refs, "an empty shard is not planned"
     settings, worker = task.settings, task.worker
     work = settings.output.work_dir
     warn = listeners.warning or log
+    generation, batching = generation_options(settings.engine), batching_options(settings)
     with ExitStack() as held:
         held.enter_context(claim_missions(task))
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
         held.callback(_tell, journal.notices, warn)
         _tell(journal.notices, warn)
-        engine: Engine = IdleEngine()
-        if _needs_engine(task, journal):
-            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
-            held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
-            log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
-            engine = load_engine(settings.engine, worker.device)
-        try:
-            scheduler = ShardScheduler(
-                engine,
-                journal,
-                task.recipes,
-                generation_options(settings.engine),
-                batching_options(settings),
-                claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
-                listeners=listeners,
-            )
-            for outcome in scheduler.run(task.refs):
-                keep(outcome)
-            return scheduler.metrics
-        finally:
-            engine.close()
+        metrics = ShardMetrics()
+        for outcome in remembered_outcomes(
+            task.refs, journal, task.recipes, generation, batching, metrics=metrics, listeners=listeners
+        ):
+            keep(outcome)
+        if metrics.photos == len(task.refs):
+            return metrics
+        lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
+        held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
+        log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
+        engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        scheduler = ShardScheduler(
+            engine,
+            journal,
+            task.recipes,
+            generation,
+            batching,
+            claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
+            listeners=listeners,
+            metrics=metrics,
+        )
+        for outcome in scheduler.run(task.refs[metrics.photos :]):
+            keep(outcome)
+        return metrics
 
 
 @contextmanager
@@ -160,20 +164,6 @@ def claim_missions(task: ShardTask) -> Iterator[None]:
 def _tell(notices: list[str], warn: Callable[[str], None]) -> None:
     while notices:
         warn(notices.pop(0))
-
-
-def _needs_engine(task: ShardTask, journal: Journal) -> bool:
-    """Whether any readable photo has no answer yet: without one, neither device nor model is needed."""
-    greedy = generation_options(task.settings.engine).greedy
-    for ref in task.refs:
-        try:
-            sha256 = read_photo(ref.image.path).sha256
-        except PhotoError:
-            continue
-        recipe = task.recipes[ref.group.mission]
-        if not journal.knows(sha256, answer_fingerprint(recipe, ref, greedy=greedy)):
-            return True
-    return False
 
 
 def batching_options(settings: Settings) -> BatchingOptions:

@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-
 from stage_a_pipeline.errors import WorkerError
 from stage_a_pipeline.inference.asking import Audience, Listeners
 from stage_a_pipeline.inference.devices import Worker
@@ -23,10 +21,16 @@ from stage_a_pipeline.inference.journal import Ordeal, record_crash
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.inference.prometheus import PrometheusFile
 from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard
-from stage_a_pipeline.inference.task_files import Task, inputs_recorder, read_outcomes, write_task
+from stage_a_pipeline.inference.task_files import (
+    OutcomeFile,
+    Task,
+    inputs_recorder,
+    read_outcomes,
+    write_task,
+)
 from stage_a_pipeline.inference.worker_process import WorkerProcess
-from stage_a_pipeline.records import Outcome
-from stage_a_pipeline.tables import outcomes_to_table
+from stage_a_pipeline.storage import ensure_folder
+from stage_a_pipeline.table_files import StoredTable
 
 _LIVES: Final = 4
 """So many workers in a row may die on a device without ending a photo."""
@@ -39,7 +43,7 @@ def run_task(
     audience: Audience,
     *,
     stop: threading.Event | None = None,
-) -> tuple[pa.Table, ShardMetrics]:
+) -> tuple[StoredTable, ShardMetrics]:
     """The outcomes of a shard, in no promised order, and what it took.
 
     By the settings in a process of its own, or in this one. `folder` is for the task's files and is
@@ -48,7 +52,7 @@ def run_task(
     """
     audience = _with_prometheus(audience, task.shard)
     if not task.shard.settings.inference.worker_processes:
-        return _run_here(task, audience)
+        return _run_here(task, folder, audience)
     # Held here as well as by the workers: between two of them, no other run may begin.
     with claim_missions(task.shard):
         for place, worker in enumerate([task.shard.worker, *others]):
@@ -79,13 +83,13 @@ def _with_prometheus(audience: Audience, shard: ShardTask) -> Audience:
     return replace(audience, progress=tell)
 
 
-def _run_here(task: Task, audience: Audience) -> tuple[pa.Table, ShardMetrics]:
-    outcomes: list[Outcome] = []
+def _run_here(task: Task, folder: Path, audience: Audience) -> tuple[StoredTable, ShardMetrics]:
     listeners = Listeners(
         progress=audience.progress, warning=audience.warning, inputs=inputs_recorder(task.shard)
     )
-    metrics = run_shard(task.shard, listeners=listeners, log=audience.log, keep=outcomes.append)
-    return outcomes_to_table(outcomes, task.groups), metrics
+    with OutcomeFile(ensure_folder(folder)) as outcomes:
+        metrics = run_shard(task.shard, listeners=listeners, log=audience.log, keep=outcomes.add)
+    return read_outcomes(folder), metrics
 
 
 def _run_on(task: Task, folder: Path, audience: Audience, stop: threading.Event) -> ShardMetrics | None:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stage_a_pipeline.engines.base import InputTrace
 from stage_a_pipeline.inference.devices import Worker
@@ -20,16 +19,17 @@ from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import atomic_write, ensure_folder
+from stage_a_pipeline.table_files import BATCH_ROWS, StoredTable, open_arrow, open_parquet, write_parquet
 from stage_a_pipeline.tables import (
     OUTCOMES,
     groups_from_table,
     groups_to_table,
     outcome_row,
+    require_groups,
     shard_from_table,
     shard_to_table,
 )
 
-_CHUNK: Final = 1_000
 _TASK: Final = "task.json"
 _GROUPS: Final = "groups.parquet"
 _SHARD: Final = "shard.parquet"
@@ -48,12 +48,9 @@ def write_task(folder: Path, task: Task) -> None:
     """Write a task for `read_task`. Raises OutputError."""
     ensure_folder(folder)
     shard = task.shard
-    for name, table in (
-        (_GROUPS, groups_to_table(task.groups)),
-        (_SHARD, shard_to_table(shard.refs, task.groups, {})),
-    ):
-        with atomic_write(folder / name, "wb") as file:
-            pq.write_table(table, file)
+    groups = groups_to_table(task.groups, folder)
+    write_parquet(folder / _GROUPS, groups)
+    write_parquet(folder / _SHARD, shard_to_table(shard.refs, groups))
     described = {
         "name": shard.name,
         "device": shard.worker.device,
@@ -74,8 +71,10 @@ def read_task(folder: Path) -> Task:
     recipes = mission_recipes((missions[name] for name in described["fingerprints"]), settings)
     for name, fingerprint in described["fingerprints"].items():
         require_fingerprint(recipes[name], fingerprint)
-    groups = groups_from_table(pq.read_table(folder / _GROUPS))
-    refs = shard_from_table(pq.read_table(folder / _SHARD), groups)
+    table, places = open_parquet(folder / _GROUPS), open_parquet(folder / _SHARD)
+    require_groups(places, table)
+    groups = tuple(groups_from_table(table))
+    refs = shard_from_table(places, groups)
     worker = Worker(described["device"], described["ordinal"])
     return Task(ShardTask(described["name"], refs, worker, recipes, settings, described["run_id"]), groups)
 
@@ -92,7 +91,7 @@ class OutcomeFile:
     def add(self, outcome: Outcome) -> None:
         """Write one outcome."""
         self._rows.append(outcome_row(outcome))
-        if len(self._rows) == _CHUNK:
+        if len(self._rows) == BATCH_ROWS:
             self._flush()
 
     def __enter__(self) -> OutcomeFile:
@@ -110,10 +109,9 @@ class OutcomeFile:
         self._rows = []
 
 
-def read_outcomes(folder: Path) -> pa.Table:
-    """The outcomes that a worker left, in no promised order, mapped rather than read into memory."""
-    with pa.memory_map(str(folder / _OUTCOMES)) as mapped:
-        return pa.ipc.open_file(mapped).read_all()
+def read_outcomes(folder: Path) -> StoredTable:
+    """The outcomes that a worker left, in no promised order."""
+    return open_arrow(folder / _OUTCOMES)
 
 
 def inputs_recorder(task: ShardTask) -> Callable[[Sequence[InputTrace]], None] | None:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import DiscoveryError, LockedError
 from stage_a_pipeline.inference.asking import Audience, Recipe
+from stage_a_pipeline.inference.assembly import counted_from
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.journal import Fingerprint
@@ -30,6 +34,7 @@ from stage_a_pipeline.records import Group, ImageRef
 from stage_a_pipeline.sampling import sample_groups
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.table_files import StoredTable, joined, scratch_table
 
 
 def ask_together(
@@ -40,7 +45,7 @@ def ask_together(
     *,
     run_id: str,
     wanted: Callable[[ImageRef], bool] = lambda _: True,
-) -> tuple[pa.Table, ShardMetrics]:
+) -> tuple[StoredTable, ShardMetrics]:
     """The outcomes of the wanted photos of these groups, in no promised order, and what they took.
 
     All devices work at the same time. When the shard of one cannot go on, those of the others are
@@ -50,7 +55,7 @@ def ask_together(
     dealt = deal_out(enumerate(groups), shards=len(workers), mode=settings.inference.sharding_mode)
     stop = threading.Event()
 
-    def run(worker: Worker, refs: Sequence[ImageRef]) -> tuple[pa.Table, ShardMetrics]:
+    def run(worker: Worker, refs: Sequence[ImageRef]) -> tuple[StoredTable, ShardMetrics]:
         task = Task(ShardTask(worker.key, refs, worker, recipes, settings, run_id), groups)
         folder = settings.output.work_dir / "scratch" / run_id / f"task-{worker.key}"
         others = [other for other in workers if other != worker]
@@ -75,8 +80,8 @@ def ask_together(
     return _joined([shard.result() for shard in running])
 
 
-def _joined(shards: Sequence[tuple[pa.Table, ShardMetrics]]) -> tuple[pa.Table, ShardMetrics]:
-    return pa.concat_tables(table for table, _ in shards), merge_metrics(metrics for _, metrics in shards)
+def _joined(shards: Sequence[tuple[StoredTable, ShardMetrics]]) -> tuple[StoredTable, ShardMetrics]:
+    return joined([table for table, _ in shards]), merge_metrics(metrics for _, metrics in shards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class _Asked:
 
     groups: tuple[Group, ...]
     fingerprint: Fingerprint
-    outcomes: pa.Table
+    outcomes: StoredTable
 
 
 class AskedAhead:
@@ -95,7 +100,7 @@ class AskedAhead:
         self.metrics = metrics
         self._missions = missions
 
-    def take(self, task: Task) -> tuple[pa.Table, ShardMetrics] | None:
+    def take(self, task: Task) -> tuple[StoredTable, ShardMetrics] | None:
         """The outcomes of a task's photos, and their counts.
 
         None where its groups, or what answers depend on, are no longer those that were asked.
@@ -106,9 +111,7 @@ class AskedAhead:
             return None
         if asked.fingerprint != task.shard.recipes[mission].fingerprint:
             return None
-        places = {(ref.group_index, ref.image_index) for ref in task.shard.refs}
-        columns = (asked.outcomes.column(name).to_pylist() for name in ("group_index", "image_index"))
-        own = asked.outcomes.filter(pa.array(place in places for place in zip(*columns, strict=True)))
+        own = _outcomes_of(task.shard.refs, asked.outcomes, task.shard.settings.output.work_dir / "scratch")
         return own, _counts(own)
 
 
@@ -137,7 +140,7 @@ def ask_ahead(
     outcomes, metrics = ask_together(everything, recipes, settings, audience, run_id=run_id)
     asked, first = {}, 0
     for name, own in groups.items():
-        rows = _rows_of(outcomes, first, first + len(own))
+        rows = _rows_of(outcomes, first, first + len(own), settings.output.work_dir / "scratch")
         asked[name] = _Asked(own, recipes[name].fingerprint, rows)
         first += len(own)
     return AskedAhead(asked, metrics)
@@ -162,26 +165,48 @@ def _sampled(mission: Mission, settings: Settings, known: MissionTable) -> tuple
     return sampled.groups
 
 
-def _rows_of(outcomes: pa.Table, first: int, end: int) -> pa.Table:
+def _rows_of(outcomes: StoredTable, first: int, end: int, folder: Path) -> StoredTable:
     """The outcomes of the groups from `first` to before `end`, counted from there."""
-    place = outcomes.column("group_index")
-    own = outcomes.filter(pc.and_(pc.greater_equal(place, first), pc.less(place, end)))
-    counted = pc.subtract(own.column("group_index"), first)
-    return own.set_column(own.schema.get_field_index("group_index"), own.schema.field("group_index"), counted)
+    place = pc.field("group_index")
+    own = (batch.filter((place >= first) & (place < end)) for batch in outcomes.to_batches())
+    return scratch_table(outcomes.schema, (counted_from(first, batch) for batch in own), folder)
 
 
-def _counts(outcomes: pa.Table) -> ShardMetrics:
+def _outcomes_of(refs: Sequence[ImageRef], outcomes: StoredTable, folder: Path) -> StoredTable:
+    """The outcomes of these photos, which are in discovery order."""
+    wanted = np.fromiter((_place(ref.group_index, ref.image_index) for ref in refs), np.int64, len(refs))
+
+    def own() -> Iterator[pa.RecordBatch]:
+        for batch in outcomes.to_batches():
+            groups, images = (np.asarray(batch.column(name)) for name in ("group_index", "image_index"))
+            places = _place(groups, images)
+            nearest = np.searchsorted(wanted, places).clip(max=len(wanted) - 1)
+            yield batch.filter(pa.array(wanted[nearest] == places))
+
+    return scratch_table(outcomes.schema, own(), folder)
+
+
+def _place(group_index: Any, image_index: Any) -> Any:
+    """One number for a photo's place, or an array of them: a set of pairs would take ten times the memory."""
+    return group_index << 32 | image_index
+
+
+def _counts(outcomes: StoredTable) -> ShardMetrics:
     """What can be told of some outcomes by themselves: no times, since they were asked with others."""
-    rejected = pc.sum(pc.equal(outcomes.column("status"), "rejected")).as_py() or 0
-    reused = pc.sum(outcomes.column("reused")).as_py() or 0
-    asked = outcomes.filter(pc.invert(outcomes.column("reused")))
-    # A rejected photo that occurs twice was asked once.
-    inferred = asked.filter(pc.greater(asked.column("attempts"), 0)).column("content_sha256")
-    return ShardMetrics(
-        photos=outcomes.num_rows,
-        inferred=pc.count_distinct(inferred).as_py(),
-        reused=reused,
-        rejected=rejected,
-        prompt_tokens=pc.sum(asked.column("prompt_tokens")).as_py() or 0,
-        generated_tokens=pc.sum(asked.column("generated_tokens")).as_py() or 0,
-    )
+    counts = ShardMetrics(photos=outcomes.num_rows)
+    inferred: set[str] = set()
+    columns = ["status", "reused", "attempts", "content_sha256", "prompt_tokens", "generated_tokens"]
+    for batch in outcomes.to_batches(columns):
+        asked = batch.filter(~pc.field("reused"))
+        counts.rejected += _sum(pc.equal(batch.column("status"), "rejected"))
+        counts.reused += batch.num_rows - asked.num_rows
+        counts.prompt_tokens += _sum(asked.column("prompt_tokens"))
+        counts.generated_tokens += _sum(asked.column("generated_tokens"))
+        # A rejected photo that occurs twice was asked once.
+        inferred.update(asked.filter(pc.field("attempts") > 0).column("content_sha256").to_pylist())
+    counts.inferred = len(inferred)
+    return counts
+
+
+def _sum(column: pa.Array) -> int:
+    return pc.sum(column).as_py() or 0

@@ -190,7 +190,9 @@ def test_a_first_run_in_which_everything_fails_writes_no_jsonl(tmp_path, materia
 def test_a_failed_blocking_check_stops_what_follows(tmp_path, materialise, root, monkeypatch):
     from stage_a_pipeline.defs import delivery
 
-    monkeypatch.setattr(delivery, "assemble_records", lambda groups, outcomes: real(groups, outcomes)[::-1])
+    monkeypatch.setattr(
+        delivery, "assemble_records", lambda groups, outcomes: list(real(groups, outcomes))[::-1]
+    )
     real = __import__("stage_a_pipeline.inference.assembly", fromlist=["x"]).assemble_records
     result = materialise(root, raise_on_error=False)
     assert not result.success

@@ -2,6 +2,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from stage_a_pipeline.defs.by_mission import Tables
 from stage_a_pipeline.defs.io_managers import ParquetStore, column_schema
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.tables import GROUPS, table_metadata, with_metadata
@@ -15,13 +16,14 @@ def stored(tmp_path):
     partitions = dg.StaticPartitionsDefinition([BRACKETS])
 
     @dg.asset(partitions_def=partitions)
-    def numbers() -> dict[str, pa.Table]:
+    def numbers() -> Tables:
         return {BRACKETS: TABLE}
 
     @dg.asset(partitions_def=partitions)
-    def read_back(numbers: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    def read_back(numbers: Tables) -> Tables:
         assert list(numbers) == [BRACKETS]
-        assert numbers[BRACKETS].equals(TABLE)
+        assert numbers[BRACKETS].num_rows == 2
+        assert numbers[BRACKETS].read().equals(TABLE)
         assert table_metadata(numbers[BRACKETS]) == {"discovered": "2"}
         return numbers
 

@@ -20,7 +20,7 @@ HOSTILE = "<script>alert(1)</script> | ![x](javascript:1) `code` [red]"
 
 
 def group(folder: Path, group_id: str, count: int = 1) -> Group:
-    images = tuple(Image(write_photo(folder / f"{n}.jpg", seed=n), f"{n}.jpg") for n in range(count))
+    images = tuple(Image(write_photo(folder / f"{n}.jpg", seed=n).parent, f"{n}.jpg") for n in range(count))
     return Group("m", "fail", group_id, folder, images)
 
 

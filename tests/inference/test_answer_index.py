@@ -1,9 +1,11 @@
 """The index finds what was put in, the last of several, without keeping more than a few bytes of each."""
 
+import tracemalloc
 from random import Random
 
 import pytest
 
+from stage_a_pipeline.inference import answer_index
 from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
 
 KEYS = [answer_key(f"photo {number}", "f") for number in range(500)]
@@ -18,6 +20,33 @@ def test_every_answer_is_found_and_nothing_else():
         assert index.find(key) == Place(number % 7 if number < 400 else 8, number)
     assert index.find(answer_key("photo 1", "g")) is None
     assert answer_key("photo 500", "f") not in index
+
+
+def test_many_added_answers_move_to_the_arrays_and_are_found_as_before(monkeypatch):
+    monkeypatch.setattr(answer_index, "_FEW", 10)
+    rng, last, index = Random(4), {}, AnswerIndex()
+    for number in range(3_000):
+        key, place = rng.choice(KEYS), Place(number % 3, number)
+        last[key] = place
+        index.add(key, place)
+        assert len(index) == len(last)
+    assert {key: index.find(key) for key in last} == last
+    assert set(index.places()) == set(last.values())
+    assert index.count_in(2) == sum(place.file == 2 for place in last.values())
+
+
+def test_a_million_answers_take_little_memory_however_they_came():
+    digests = [number.to_bytes(16, "little") for number in range(200_000)]
+    tracemalloc.start()
+    try:
+        index = AnswerIndex()
+        for number, key in enumerate(digests):
+            index.add(key, Place(0, number))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index) == 200_000
+    assert held < 100 * 200_000
 
 
 def test_an_empty_index_finds_nothing():

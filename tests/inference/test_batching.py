@@ -15,7 +15,7 @@ def make_groups(sizes: list[int]) -> list[Group]:
             "pass",
             f"g{n}",
             Path(f"g{n}"),
-            tuple(Image(Path(f"{i}.jpg"), f"{i}.jpg") for i in range(size)),
+            tuple(Image(Path(), f"{i}.jpg") for i in range(size)),
         )
         for n, size in enumerate(sizes)
     ]

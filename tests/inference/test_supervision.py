@@ -72,7 +72,7 @@ def task(tmp_path, groups):
 def run(tmp_path, task, heard=None, others=()):
     heard = heard or Heard()
     table, metrics = run_task(task, others, tmp_path / "task", heard.audience)
-    return {(row["group_id"], row["image"]): row for row in table.to_pylist()}, metrics, heard
+    return {(row["group_id"], row["image"]): row for row in table.read().to_pylist()}, metrics, heard
 
 
 def test_outcomes_are_those_of_the_same_process(tmp_path, task):

@@ -52,12 +52,17 @@ def task(settings, mission, *, shards=1, shard=0):
     return Task(ShardTask("cpu", refs, Worker("cpu"), recipes, settings, "run"), groups)
 
 
+def found(taken):
+    table, metrics = taken
+    return table.read(), metrics
+
+
 def test_each_run_finds_the_outcomes_of_its_own_photos(settings):
     asked = ask(settings())
     assert asked.metrics.photos == 9
     for mission, photos in ((BRACKETS, 3), (MISSION, 6)):
         wanted = task(settings(), mission)
-        table, metrics = asked.take(wanted)
+        table, metrics = found(asked.take(wanted))
         places = zip(
             *(table.column(name).to_pylist() for name in ("group_index", "image_index")), strict=True
         )
@@ -74,7 +79,7 @@ def test_a_shard_finds_its_share(settings):
 
 def test_rejections_are_found_too_so_that_nobody_is_asked_again(settings):
     asked = ask(settings('[[fault]]\nmatch = "QC-20241028-pass001/IMG_1*"\nkind = "empty"\n'))
-    table, metrics = asked.take(task(settings(), BRACKETS))
+    table, metrics = found(asked.take(task(settings(), BRACKETS)))
     assert table.column("reason").to_pylist().count("empty") == 1
     assert (metrics.inferred, metrics.rejected) == (3, 1)
 
@@ -108,7 +113,7 @@ def test_missions_without_photos_ask_nobody(settings, tmp_path):
 def test_a_worker_that_dies_does_not_keep_the_others_from_their_photos(settings):
     faults = '[[fault]]\nmatch = "*/IMG_3.jpg*"\nkind = "kill"\n'
     chosen = settings(faults, processes=True, devices=["cpu", "cpu"], batch_size=1)
-    table, metrics = ask(chosen).take(task(chosen, MISSION))
+    table, metrics = found(ask(chosen).take(task(chosen, MISSION)))
     assert [reason for reason in table.column("reason").to_pylist() if reason] == ["crashed"]
     assert metrics.photos == 6
 

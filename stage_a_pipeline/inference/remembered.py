@@ -1,0 +1,96 @@
+"""The photos with which a shard begins that earlier runs have finished: told without device or model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from stage_a_pipeline.engines.base import GenerationOptions
+from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.images import read_photo
+from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
+from stage_a_pipeline.inference.journal import Answer, Journal
+from stage_a_pipeline.inference.lookahead import Lookahead
+from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
+
+
+def remembered_outcomes(
+    refs: Sequence[ImageRef],
+    journal: Journal,
+    recipes: Mapping[str, Recipe],
+    generation: GenerationOptions,
+    batching: BatchingOptions,
+    *,
+    metrics: ShardMetrics,
+    listeners: Listeners,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Outcome]:
+    """The outcomes of photos from the first on, in order, up to one that must be asked.
+
+    Those that cannot be read are rejected on the way. They are counted in `metrics`.
+    """
+
+    def look(ref: ImageRef) -> str | Rejection:
+        try:
+            return read_photo(ref.image.path).sha256
+        except PhotoError as error:
+            return unreadable(ref, error, None)
+
+    started = clock()
+    ahead = Lookahead(look, refs, workers=batching.decode_workers, window=batching.batch_size)
+    with closing(iter(ahead)) as looked_at:
+        for ref, found in zip(refs, looked_at, strict=False):
+            listeners.watch.alive()
+            outcome = _outcome(ref, found, journal, recipes, greedy=generation.greedy)
+            if outcome is None:
+                return
+            if isinstance(outcome, Rejection) and listeners.warning is not None:
+                listeners.warning(f"photo rejected ({outcome.reason}): {outcome.detail}")
+            count(outcome, metrics, seconds=clock() - started)
+            if listeners.progress is not None and metrics.photos % batching.batch_size == 0:
+                listeners.progress(progress(metrics, total=len(refs)))
+            yield outcome
+
+
+def _outcome(
+    ref: ImageRef, found: str | Rejection, journal: Journal, recipes: Mapping[str, Recipe], *, greedy: bool
+) -> Outcome | None:
+    if isinstance(found, Rejection):
+        return found
+    answer = journal.find(found, answer_fingerprint(recipes[ref.group.mission], ref, greedy=greedy))
+    return None if answer is None else summary(ref, found, answer, reused=True)
+
+
+def count(outcome: Outcome, metrics: ShardMetrics, *, seconds: float) -> None:
+    """Count one more photo as ended, so many seconds after the first was begun."""
+    metrics.photos += 1
+    metrics.rejected += isinstance(outcome, Rejection)
+    metrics.reused += isinstance(outcome, Summary) and outcome.reused
+    metrics.seconds = seconds
+
+
+def progress(metrics: ShardMetrics, *, total: int) -> Progress:
+    """How far a shard of so many photos is."""
+    return Progress(total, replace(metrics))
+
+
+def unreadable(ref: ImageRef, error: PhotoError, sha256: str | None) -> Rejection:
+    """The outcome of a photo that cannot be read or decoded."""
+    return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
+
+
+def summary(ref: ImageRef, content_sha256: str, answer: Answer, *, reused: bool) -> Summary:
+    """The outcome of a photo that has a usable answer."""
+    return Summary(
+        ref=ref,
+        content_sha256=content_sha256,
+        raw_text=answer.raw_text,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        generated_tokens=answer.generated_tokens,
+        attempts=answer.attempts,
+        reused=reused,
+    )
