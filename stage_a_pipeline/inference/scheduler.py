@@ -129,7 +129,8 @@ class ShardScheduler:
         with closing(self._in_flight):
             yield from self._outcomes_of(refs)
             while self._deferred:
-                yield from self._outcomes_of(self._no_longer_asked_elsewhere())
+                yield from self._outcomes_of(self._given_up_elsewhere())
+                yield from self._answered_elsewhere()
 
     def _outcomes_of(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         """Those of some photos; of one that another process is asking just now, none yet."""
@@ -179,15 +180,29 @@ class ShardScheduler:
         if self._claims is not None:
             self._claims.release(answer_key(*key))
 
-    def _no_longer_asked_elsewhere(self) -> list[ImageRef]:
-        """Deferred photos that others have answered, or have given up."""
+    def _answered_elsewhere(self) -> Iterator[Outcome]:
+        """The outcomes of deferred photos that others have answered."""
+        if not self._deferred:
+            return
+        self._journal.look_around()
+        deferred, self._deferred = self._deferred, []
+        for ref, key in deferred:
+            if (answer := self._journal.find(*key)) is not None:
+                yield summary(ref, key[0], answer, reused=True)
+            else:
+                self._deferred.append((ref, key))
+
+    def _given_up_elsewhere(self) -> list[ImageRef]:
+        """Deferred photos that nobody asks any more, and nobody has answered; none at the first answer."""
         while True:
             self._watch.alive()
             self._journal.look_around()
-            ready = {key for _, key in self._deferred if self._journal.knows(*key) or self._is_free(key)}
-            if ready:
-                refs = [ref for ref, key in self._deferred if key in ready]
-                self._deferred = [waiting for waiting in self._deferred if waiting[1] not in ready]
+            if any(self._journal.knows(*key) for _, key in self._deferred):
+                return []
+            free = {key for _, key in self._deferred if self._is_free(key)}
+            if free:
+                refs = [ref for ref, key in self._deferred if key in free]
+                self._deferred = [waiting for waiting in self._deferred if waiting[1] not in free]
                 return refs
             time.sleep(_POLL_SECONDS)
 
@@ -324,6 +339,8 @@ class ShardScheduler:
                 self._rejected[self._key(photo)] = outcome
             for twin in self._twins.pop(self._key(photo)):
                 yield _same_for(twin, outcome)
+        # Whoever puts the outcomes in order waits for these.
+        yield from self._answered_elsewhere()
         self._report_progress()
 
     def _conclude(self, photo: _Photo, result: Result) -> Outcome:

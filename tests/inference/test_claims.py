@@ -139,4 +139,4 @@ def test_the_same_photo_on_two_devices_is_asked_once(tmp_path, seconds):
     table, metrics = ask_together(groups, recipes, settings, lambda _: silent, run_id="run")
     assert metrics.photos == table.num_rows == 14
     assert (metrics.inferred, metrics.reused) == (3, 11)
-    assert len(set(table.column("raw_text").to_pylist())) == 3
+    assert len(set(table.read().column("raw_text").to_pylist())) == 3
