@@ -31,6 +31,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from stage_a_pipeline.errors import LockedError, OutputError
 
+_TEMPORARY: Final = ".stage-a-{}.tmp"
 _REMEDIES: Final = {
     errno.ENOENT: "create the folder first",
     errno.ENOTDIR: "a file stands where a folder should be; choose another folder",
@@ -83,7 +84,7 @@ class StagedFile:
         # Through a symbolic link the file it leads to is replaced, not the link.
         self.path = Path(os.path.realpath(path))
         # Not built from the file's name, which may already be as long as a name can be.
-        self._temporary = self.path.parent / f".stage-a-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+        self._temporary = self.path.parent / _TEMPORARY.format(f"{os.getpid()}-{secrets.token_hex(8)}")
         with output_errors(path):
             # "x": never another process's file. Its mode is cut by the umask, as a plain open would.
             self.handle: BinaryIO = self._temporary.open("xb")
@@ -169,6 +170,17 @@ def prune_folders(folder: Path, *, older_than_days: float) -> Iterator[Path]:
             if entry.is_dir() and not entry.is_symlink() and _last_change(entry) < oldest:
                 shutil.rmtree(entry)
                 yield entry
+
+
+def prune_leftovers(folder: Path, *, older_than_days: float) -> Iterator[Path]:
+    """Delete files that killed processes had not finished writing in `folder`; yields each."""
+    oldest = time.time() - older_than_days * 86_400
+    for path in sorted(folder.glob(_TEMPORARY.format("*"))):
+        # Another run may be pruning the same folder.
+        with suppress(FileNotFoundError):
+            if path.lstat().st_mtime < oldest:
+                path.unlink()
+                yield path
 
 
 def _last_change(folder: Path) -> float:

@@ -28,6 +28,7 @@ from stage_a_pipeline.storage import (
     device_lease,
     ensure_folder,
     prune_folders,
+    prune_leftovers,
     stage_file,
 )
 
@@ -251,6 +252,21 @@ class TestPaths:
         (tmp_path / "a").touch()
         with pytest.raises(OutputError, match="cannot be written"):
             ensure_folder(tmp_path / "a" / "b")
+
+    def test_only_old_files_of_killed_processes_are_pruned(self, tmp_path: Path) -> None:
+        script = (
+            "import os, sys; from pathlib import Path; from stage_a_pipeline.storage import StagedFile;"
+            "StagedFile(Path(sys.argv[1], 'file')); os._exit(9)"
+        )
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+        (tmp_path / "own.tmp").touch()
+        old, new, _ = sorted(tmp_path.iterdir())
+        for path in (old, tmp_path / "own.tmp"):
+            os.utime(path, (0, 0))
+        assert list(prune_leftovers(tmp_path, older_than_days=7)) == [old]
+        assert sorted(tmp_path.iterdir()) == [new, tmp_path / "own.tmp"]
+        assert list(prune_leftovers(tmp_path / "missing", older_than_days=7)) == []
 
     def test_only_old_folders_are_pruned(
         self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

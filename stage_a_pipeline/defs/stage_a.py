@@ -42,7 +42,7 @@ from stage_a_pipeline.inference.shard import (
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
-from stage_a_pipeline.storage import claim_output, prune_folders
+from stage_a_pipeline.storage import claim_output, prune_folders, prune_leftovers
 from stage_a_pipeline.table_files import Table, scratch_table
 from stage_a_pipeline.tables import (
     OUTCOMES,
@@ -69,6 +69,8 @@ def plan_shards(
     loaded = settings.load()
     for removed in prune_folders(loaded.output.work_dir / "scratch", older_than_days=SCRATCH_DAYS):
         context.log.info(f"removed the scratch tables of run {removed.name}")
+    for leftover in prune_leftovers(loaded.output.output_dir, older_than_days=SCRATCH_DAYS):
+        context.log.info(f"removed {leftover}, which a killed run had not finished")
     workers = list_workers(loaded.engine.devices)
     groups = _all_groups(sampled_groups)
     dealt = deal_out(enumerate(groups), shards=len(workers), mode=loaded.inference.sharding_mode)
