@@ -134,8 +134,15 @@ def _digest(groups: Iterable[Group]) -> str:
 
 
 def groups_digest(groups: Sequence[Table]) -> str:
-    """What tables of these groups' photos are marked with: a digest of one table of groups, or of several."""
-    digests = [table_metadata(table)[_GROUPS_DIGEST] for table in groups]
+    """What tables of these groups' photos are marked with: a digest of one table of groups, or of several.
+
+    StaleTableError for groups that an older version stored, which are not marked.
+    """
+    digests = [table_metadata(table).get(_GROUPS_DIGEST, "") for table in groups]
+    if not all(digests):
+        raise StaleTableError(
+            "sampled_groups was stored by an older version; materialise it and everything behind it again"
+        )
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

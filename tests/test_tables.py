@@ -121,3 +121,9 @@ def test_photos_are_never_paired_up_with_other_groups_by_place(others):
 def test_metadata_is_text_by_name():
     table = with_metadata(fail_reasons_to_table({}), {"discovered": "7"})
     assert table_metadata(table) == {"discovered": "7"}
+
+
+def test_groups_that_an_older_version_stored_are_refused():
+    unmarked = groups_to_table([GROUP]).replace_schema_metadata({})
+    with pytest.raises(StaleTableError, match="older version; materialise it"):
+        require_groups(records_to_table([], groups_to_table([GROUP])), unmarked)
