@@ -8,30 +8,23 @@ read and are never reused as answers.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 from stage_a_pipeline.engines.base import FinishReason
-from stage_a_pipeline.errors import JournalError, OutputError
+from stage_a_pipeline.errors import JournalError
 from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
-from stage_a_pipeline.storage import atomic_write
+from stage_a_pipeline.inference.journal_file import JournalFile
+from stage_a_pipeline.inference.journal_lines import intact_lines, read_line, reading
 
 _SUMMARISED: Final = "summarised"
 _CRASHED: Final = "crashed"
-_KEY_PATTERN: Final = re.compile(
-    rb'\{"sha256":"([^"\\]*)","fingerprint":"([^"\\]*)","status":"([^"\\]*)"',
-)
 _WORTH_COMPACTING: Final = 1000
-_CRC_MARK: Final = b',"crc":"'
-_CRC_TAIL: Final = len(b'00000000"}\n')
 
 Fingerprint = str
 
@@ -84,13 +77,13 @@ class Journal:
         self.notices: list[str] = []
         self._files: list[BinaryIO] = []
         self._lines: list[int] = []
-        self._own: dict[str, _OwnFile] = {}
+        self._own: dict[str, JournalFile] = {}
         self._folder = folder
         self._followed: dict[Path, _Followed] = {}
         self._crashed: dict[bytes, Place] = {}
         try:
             for mission in missions:
-                self._own[mission] = _OwnFile(folder / mission / f"{shard}.jsonl", self.notices)
+                self._own[mission] = JournalFile(folder / mission / f"{shard}.jsonl", self.notices)
             self._index = AnswerIndex(self._replay(folder))
             if self._compact():
                 self._index = AnswerIndex(self._replay(folder))
@@ -216,13 +209,13 @@ class Journal:
 
     def _read_on(self, path: Path, followed: _Followed) -> None:
         """The answers behind what was read of another shard's file."""
-        with _reading(path):
+        with reading(path):
             found = path.stat()
             # A shard that begins may put a shorter file in the place of its own.
             if followed.inode != found.st_ino:
                 self._open(path, followed)
         if found.st_size > followed.end:
-            for line in _intact_lines(path, start=followed.end):
+            for line in intact_lines(path, start=followed.end):
                 followed.end = line.end
                 if line.status == _SUMMARISED.encode():
                     self._index.add(line.key, Place(followed.number, line.offset))
@@ -238,9 +231,9 @@ class Journal:
     def _answers_in(self, path: Path, number: int, *, foreign: bool) -> Iterator[tuple[bytes, Place]]:
         try:
             followed = self._followed[path] = _Followed()
-            with _reading(path):
+            with reading(path):
                 self._open(path, followed)
-            for line in _intact_lines(path):
+            for line in intact_lines(path):
                 self._lines[number] += 1
                 followed.end = line.end
                 place = Place(number, line.offset)
@@ -279,7 +272,7 @@ class Journal:
 
     def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
-        return _parse(_line_at(file, place.offset), Path(file.name), None)
+        return read_line(file, place.offset)
 
 
 @dataclass(slots=True)
@@ -292,91 +285,12 @@ class _Followed:
     damaged: bool = False
 
 
-class _OwnFile:
-    """A shard's file of one mission, to append to."""
-
-    def __init__(self, path: Path, notices: list[str]) -> None:
-        self.path = path
-        self.number = -1
-        self._committed = True
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.stream = path.open("ab")
-        except OSError as error:
-            raise OutputError(
-                f"journal {path} cannot be written: {error.strerror}; check the output folder"
-            ) from error
-        try:
-            if torn := self._cut_torn_line():
-                notices.append(f"cut a torn last line of {torn} bytes off {path}")
-        except BaseException:
-            self.stream.close()
-            raise
-
-    def append(self, fields: Mapping[str, object]) -> int:
-        """Write one line, at once to the system: a killed process loses none that it has finished."""
-        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        head = body[:-1]
-        offset = self.stream.tell()
-        self._committed = False
-        with self._writing():
-            self.stream.write(head + _CRC_MARK + f'{zlib.crc32(head):08x}"}}\n'.encode())
-            self.stream.flush()
-        return offset
-
-    def commit(self) -> None:
-        """Make what was appended survive a crash of the machine."""
-        if self._committed:
-            return
-        with self._writing():
-            # A line whose write failed still stands in the buffer.
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-        self._committed = True
-
-    def _cut_torn_line(self) -> int:
-        size = self.path.stat().st_size
-        kept = _end_of_last_line(self.path, size)
-        if kept < size:
-            os.truncate(self.path, kept)
-            self.stream.seek(0, os.SEEK_END)
-        return size - kept
-
-    def compact(self, lines: int) -> int:
-        """Of so many lines keep the last per photo and fingerprint alone; how many bytes others had.
-
-        Whoever reads the former file meanwhile goes on reading it: it is replaced, not changed.
-        """
-        last = AnswerIndex((line.key, Place(0, line.offset)) for line in _intact_lines(self.path))
-        if len(last) == lines:
-            return 0
-        with _reading(self.path), self.path.open("rb") as old, atomic_write(self.path, "wb") as new:
-            kept = 0
-            for place in last.places():
-                old.seek(place.offset)
-                kept += new.write(old.readline())
-            before = old.seek(0, os.SEEK_END)
-        self.stream.close()
-        self.stream = self.path.open("ab")
-        return before - kept
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(
-                f"journal {self.path} cannot be written: {error.strerror}; free space or check the folder, "
-                "then run again: finished photos are kept"
-            ) from error
-
-
 def record_crash(folder: Path, shard: str, ordeal: Ordeal) -> None:
     """Write to the file of a shard, whose worker is dead, over which photo and how often workers died.
 
     Raises OutputError.
     """
-    own = _OwnFile(folder / ordeal.mission / f"{shard}.jsonl", [])
+    own = JournalFile(folder / ordeal.mission / f"{shard}.jsonl", [])
     try:
         own.append(
             {
@@ -400,104 +314,8 @@ def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
         AnswerIndex(
             (line.key, Place(0, 0))
             for path in sorted(folder.glob("*.jsonl"))
-            for line in _intact_lines(path)
+            for line in intact_lines(path)
             # A sampled answer's fingerprint is that of its run, followed by its photo's place.
             if line.status == _SUMMARISED.encode() and wanted in (None, line.fingerprint.partition(b":")[0])
         )
     )
-
-
-class _Line(NamedTuple):
-    """What the index needs of a line that begins at `offset` and ends before `end`."""
-
-    offset: int
-    end: int
-    sha256: bytes
-    fingerprint: bytes
-    status: bytes
-
-    @property
-    def key(self) -> bytes:
-        return answer_key(self.sha256, self.fingerprint)
-
-
-def _intact_lines(path: Path, *, start: int = 0) -> Iterator[_Line]:
-    """All complete lines from `start` on; a torn last line of another shard is passed over."""
-    offset = start
-    with _reading(path), path.open("rb") as file:
-        file.seek(start)
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            end = offset + len(line)
-            # Where reading began further on, there is no number of lines to tell.
-            yield _read_key(_checked(line, path, None if start else number), offset, end)
-            offset = end
-
-
-def _read_key(head: bytes, offset: int, end: int) -> _Line:
-    # What `append` writes begins so, and reading no further is several times faster than all of it.
-    if found := _KEY_PATTERN.match(head):
-        sha256, fingerprint, status = found.groups()
-    else:
-        fields = _fields(head)
-        sha256, fingerprint, status = (
-            str(fields[name]).encode("utf-8", "surrogatepass") for name in ("sha256", "fingerprint", "status")
-        )
-    return _Line(offset, end, sha256, fingerprint, status)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns a failed read of `path` into a JournalError."""
-    try:
-        yield
-    except OSError as error:
-        raise JournalError(
-            f"journal {path} cannot be read: {error.strerror or error}; make it readable for this user, "
-            "or move it away to have its photos summarised again"
-        ) from error
-
-
-def _parse(line: bytes, path: Path, number: int | None) -> dict[str, Any]:
-    return _fields(_checked(line, path, number))
-
-
-def _fields(head: bytes) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads((head + b"}").decode("utf-8", "surrogatepass"))
-    return fields
-
-
-def _checked(line: bytes, path: Path, number: int | None) -> bytes:
-    """The line up to its CRC. JournalError when that does not fit."""
-    head, mark, tail = line.rpartition(_CRC_MARK)
-    intact = mark and len(tail) == _CRC_TAIL and tail[:8] == b"%08x" % zlib.crc32(head)
-    if not intact:
-        where = f"line {number}" if number is not None else "a line"
-        raise JournalError(
-            f"journal {path}, {where} is damaged; restore the file, or remove it "
-            "to have its photos summarised again"
-        )
-    return head
-
-
-def _line_at(file: BinaryIO, offset: int, chunk: int = 1 << 12) -> bytes:
-    """The line that begins there. Several threads may read one file: nobody moves its position."""
-    line = b""
-    while b"\n" not in line and (data := os.pread(file.fileno(), chunk, offset + len(line))):
-        line += data
-    return line[: line.find(b"\n") + 1]
-
-
-def _end_of_last_line(path: Path, size: int, chunk: int = 1 << 16) -> int:
-    """Offset just behind the last newline; 0 without any."""
-    with path.open("rb") as file:
-        end = size
-        while end > 0:
-            start = max(0, end - chunk)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-    return 0

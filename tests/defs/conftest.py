@@ -32,7 +32,12 @@ def materialiser(folder: Path):
             discovery={"input_root": str(root)},
             sampling=sections.get("sampling", {}),
             engine={"engine": "fake", "batch_size": 4, **sections.get("engine", {})},
-            inference={"lease_dir": str(folder / "leases"), **sections.get("inference", {})},
+            inference={
+                # Tests of worker processes say so.
+                "worker_processes": False,
+                "lease_dir": str(folder / "leases"),
+                **sections.get("inference", {}),
+            },
             fail_reasons=sections.get("fail_reasons", {}),
             evaluation=sections.get("evaluation", {}),
             output={"output_dir": str(folder / "out"), **sections.get("output", {})},
