@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stage_a_pipeline.demo.tree import write_demo_tree
-from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.errors import ConfigurationError, EngineError, JournalError, LockedError
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import (
@@ -148,10 +148,10 @@ def _ask_ahead(
     notices: Notices,
     *,
     asked: dict[str, ShardMetrics] | None,
-) -> AskedAhead:
+) -> AskedAhead | None:
     """What came of the photos of all missions, which all devices were asked for together.
 
-    With bars that tell `asked` what was done, or without, in lines.
+    With bars that tell `asked` what was done, or without, in lines. None where they cannot be asked so.
     """
     known = load_missions(settings.discovery.missions_file)
     several = names[0] if len(names) == 1 else f"{len(names)} missions"
@@ -162,8 +162,14 @@ def _ask_ahead(
             return Audience(progress_lines(bars.console.print, name), notices.show, bars.console.print)
         return Audience(_bar_listener(bars, name, asked=asked), notices.show, lambda _: None)
 
-    found = ask_ahead([known[name] for name in names], settings, audience, known=known)
-    notices.start_run()
+    try:
+        found = ask_ahead([known[name] for name in names], settings, audience, known=known)
+    # One mission's fault must not cost the others: each is asked by its own run, which tells its own.
+    except (JournalError, LockedError, EngineError) as error:
+        notices.show(f"{several} cannot be asked together: {error}")
+        return None
+    finally:
+        notices.start_run()
     if asked is None and found.metrics is not None:
         bars.console.print(found.metrics.sentence(), soft_wrap=True)
     return found

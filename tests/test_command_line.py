@@ -149,6 +149,21 @@ def test_a_mission_over_its_budget_keeps_no_other_from_being_published(workplace
     assert not output_paths(workplace / "out", BRACKETS).jsonl.exists()
 
 
+def test_a_damaged_journal_of_one_mission_does_not_cost_the_others(workplace):
+    command = ("stage-a", "materialize", "--mission", BRACKETS, "--mission", MISSION)
+    assert run(workplace, *command).returncode == 0
+    journal = workplace / "out" / "work" / "journal" / BRACKETS / "cpu.jsonl"
+    journal.write_bytes(b"nonsense\n" + journal.read_bytes())
+    delivered = output_paths(workplace / "out", MISSION).jsonl
+    delivered.unlink()
+    done = run(workplace, *command)
+    assert done.returncode == 1
+    assert f"failed {BRACKETS}: " in done.stdout
+    assert "line 1 is damaged" in done.stdout
+    assert f"done {MISSION}: 5 groups written" in done.stdout
+    assert delivered.exists()
+
+
 def test_materialize_takes_settings_from_the_option_and_aliases_as_names(workplace):
     write_groups(workplace / "in", "BBU线缆布放要求", {"fail": [1], "pass": [1]}, first_seed=80)
     done = run(

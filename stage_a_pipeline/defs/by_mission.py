@@ -48,7 +48,7 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
     """
     made, problems = attempt(context.partition_keys, make, DiscoveryError)
     if not made:
-        refuse(problems)
+        refuse({mission: _with_remedy(error) for mission, error in problems.items()})
     empty = next(iter(made.values())).table.schema.empty_table()
     for mission, error in problems.items():
         if not isinstance(error, _LeftOutError):
@@ -61,6 +61,13 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
     if versions:
         context.set_data_version(context.asset_key, joint_version(versions))
     return {mission: made[mission].table for mission in context.partition_keys}
+
+
+def _with_remedy(error: StageAError) -> StageAError:
+    """What an asset further up has found, perhaps in another run, needs that asset to be looked at again."""
+    if not isinstance(error, _LeftOutError):
+        return error
+    return DiscoveryError(f"{error}; once that is mended, materialise image_groups and what follows it again")
 
 
 def scratch_folder(settings: Settings, run_id: str) -> Path:

@@ -95,19 +95,18 @@ def records_cover_their_images(
 
 
 def _records_fit(sampled: Table, enriched: Table) -> dg.AssetCheckResult:
-    tickets = groups_from_table(sampled)
-    wrong = []
-    for record in records_from_table(enriched):
-        names = next(
-            (
-                tuple(image.name for image in group.images)
-                for group in tickets
-                if group.ticket_key == record.ticket_key
-            ),
-            None,
+    groups = groups_from_table(sampled)
+    # Each record is looked for behind the group of the one before. Two groups may share a ticket.
+    wrong = [
+        record.ticket_key
+        for record in records_from_table(enriched)
+        if len(record.summaries) != len(record.images)
+        or not any(
+            group.ticket_key == record.ticket_key
+            and tuple(image.name for image in group.images) == record.images
+            for group in groups
         )
-        if names != record.images or len(record.summaries) != len(record.images):
-            wrong.append(record.ticket_key)
+    ]
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{enriched.num_rows} records cover image_1..image_N of their groups in order"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stage_a_pipeline.engines.base import Completion, Request, check_answers
-from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError, OutputError
+from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError, OutputError, StoppedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class EngineFailure:
     detail: str
 
 
-NOT_THE_ENGINE: Final = (EngineContractError, OutputError)
+NOT_THE_ENGINE: Final = (EngineContractError, OutputError, StoppedError)
 """What is raised beside an engine's call and is no fault of the photos: asking again would not mend it."""
 
 Generate = Callable[[Sequence[Request]], list[Completion]]

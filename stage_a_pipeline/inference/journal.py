@@ -20,10 +20,8 @@ from stage_a_pipeline.engines.base import FinishReason
 from stage_a_pipeline.errors import JournalError
 from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
 from stage_a_pipeline.inference.journal_file import JournalFile
-from stage_a_pipeline.inference.journal_lines import intact_lines, read_line, reading
+from stage_a_pipeline.inference.journal_lines import CRASHED, SUMMARISED, intact_lines, read_line, reading
 
-_SUMMARISED: Final = "summarised"
-_CRASHED: Final = "crashed"
 _WORTH_COMPACTING: Final = 1000
 
 Fingerprint = str
@@ -80,7 +78,7 @@ class Journal:
         self._own: dict[str, JournalFile] = {}
         self._folder = folder
         self._followed: dict[Path, _Followed] = {}
-        self._crashed: dict[bytes, Place] = {}
+        self._crashed: dict[bytes, dict[int, Place]] = {}
         try:
             for mission in missions:
                 self._own[mission] = JournalFile(folder / mission / f"{shard}.jsonl", self.notices)
@@ -111,8 +109,9 @@ class Journal:
 
     def crashes(self, content_sha256: str, fingerprint: Fingerprint) -> int:
         """How often a worker died over this photo, as `record_crash` wrote it."""
-        place = self._crashed.get(answer_key(content_sha256, fingerprint))
-        return 0 if place is None else int(self._read_at(place)["crashes"])
+        places = self._crashed.get(answer_key(content_sha256, fingerprint), {})
+        # The last word of each shard; the deaths that one has seen are as true for the others.
+        return max((int(self._read_at(place)["crashes"]) for place in [*places.values()]), default=0)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -142,7 +141,7 @@ class Journal:
             {
                 "sha256": content_sha256,
                 "fingerprint": fingerprint,
-                "status": _SUMMARISED,
+                "status": SUMMARISED,
                 "photo": photo,
                 "text": answer.raw_text,
                 "finish_reason": answer.finish_reason,
@@ -217,8 +216,11 @@ class Journal:
         if found.st_size > followed.end:
             for line in intact_lines(path, start=followed.end):
                 followed.end = line.end
-                if line.status == _SUMMARISED.encode():
-                    self._index.add(line.key, Place(followed.number, line.offset))
+                place = Place(followed.number, line.offset)
+                if line.status == SUMMARISED.encode():
+                    self._index.add(line.key, place)
+                elif line.status == CRASHED.encode():
+                    self._crashed.setdefault(line.key, {})[followed.number] = place
 
     def _open(self, path: Path, followed: _Followed) -> None:
         """Opens a file to read lines of."""
@@ -237,10 +239,10 @@ class Journal:
                 self._lines[number] += 1
                 followed.end = line.end
                 place = Place(number, line.offset)
-                if line.status == _SUMMARISED.encode():
+                if line.status == SUMMARISED.encode():
                     yield line.key, place
-                elif line.status == _CRASHED.encode():
-                    self._crashed[line.key] = place
+                elif line.status == CRASHED.encode():
+                    self._crashed.setdefault(line.key, {})[number] = place
         except JournalError as error:
             if not foreign:
                 raise
@@ -268,7 +270,7 @@ class Journal:
     def _close_read_files(self) -> None:
         for file in self._files:
             file.close()
-        self._files, self._lines, self._followed = [], [], {}
+        self._files, self._lines, self._followed, self._crashed = [], [], {}, {}
 
     def _read_at(self, place: Place) -> dict[str, Any]:
         file = self._files[place.file]
@@ -296,7 +298,7 @@ def record_crash(folder: Path, shard: str, ordeal: Ordeal) -> None:
             {
                 "sha256": ordeal.content_sha256,
                 "fingerprint": ordeal.fingerprint,
-                "status": _CRASHED,
+                "status": CRASHED,
                 "photo": ordeal.name,
                 "crashes": ordeal.crashes,
             }
@@ -316,6 +318,6 @@ def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:
             for path in sorted(folder.glob("*.jsonl"))
             for line in intact_lines(path)
             # A sampled answer's fingerprint is that of its run, followed by its photo's place.
-            if line.status == _SUMMARISED.encode() and wanted in (None, line.fingerprint.partition(b":")[0])
+            if line.status == SUMMARISED.encode() and wanted in (None, line.fingerprint.partition(b":")[0])
         )
     )

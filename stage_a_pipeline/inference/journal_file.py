@@ -65,9 +65,10 @@ class JournalFile:
     def compact(self, lines: int) -> int:
         """Of so many lines keep the last per photo and fingerprint alone; how many bytes others had.
 
-        Whoever reads the former file meanwhile goes on reading it: it is replaced, not changed.
+        How often workers died over a photo is kept beside what became of it. Whoever reads the former
+        file meanwhile goes on reading it: it is replaced, not changed.
         """
-        last = AnswerIndex((line.key, Place(0, line.offset)) for line in intact_lines(self.path))
+        last = AnswerIndex((line.compact_key, Place(0, line.offset)) for line in intact_lines(self.path))
         if len(last) == lines:
             return 0
         with reading(self.path), self.path.open("rb") as old, atomic_write(self.path, "wb") as new:

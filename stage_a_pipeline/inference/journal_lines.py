@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from stage_a_pipeline.errors import JournalError
 from stage_a_pipeline.inference.answer_index import answer_key
 
+SUMMARISED: Final = "summarised"
+CRASHED: Final = "crashed"
 _KEY_PATTERN: Final = re.compile(
     rb'\{"sha256":"([^"\\]*)","fingerprint":"([^"\\]*)","status":"([^"\\]*)"',
 )
@@ -40,6 +42,13 @@ class JournalLine(NamedTuple):
     @property
     def key(self) -> bytes:
         return answer_key(self.sha256, self.fingerprint)
+
+    @property
+    def compact_key(self) -> bytes:
+        """Of lines with the same one, the last says all."""
+        if self.status != CRASHED.encode():
+            return self.key
+        return answer_key(self.sha256, self.fingerprint + b":" + self.status)
 
 
 def intact_lines(path: Path, *, start: int = 0) -> Iterator[JournalLine]:

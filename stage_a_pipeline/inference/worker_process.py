@@ -22,6 +22,7 @@ from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.journal import Ordeal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 
+WORKER: Final = ["-m", "stage_a_pipeline.inference.worker"]
 _LEAST_PATIENCE: Final = 30.0
 _PATIENCE_FACTOR: Final = 20.0
 _GRACE_SECONDS: Final = 10.0
@@ -41,28 +42,33 @@ class Patience:
     """How long a worker may be silent before it counts as hung.
 
     Until it has answered a photo, as long as the settings allow: a large model takes its time to load, and
-    its first batch. From then on, 20 times as long as it has lately been silent while it worked, and 30
-    seconds at least, but never longer than the settings allow.
+    its first batch. From then on, 20 times as long as it has ever been silent at work, and 30 seconds at
+    least, but never longer than the settings allow.
     """
 
     def __init__(self, most_seconds: float) -> None:
         self._most = most_seconds
         self._longest: float | None = None
+        self._has_answered = False
 
-    def learn(self) -> None:
-        """From now on, silences tell how long a step takes."""
+    def begin(self) -> None:
+        """The worker has photos in hand: from now on, silences tell how long a step takes."""
         if self._longest is None:
             self._longest = 0.0
 
+    def answered(self) -> None:
+        """The worker has answered a photo: a step is known."""
+        self._has_answered = True
+
     def saw(self, silent_seconds: float) -> None:
-        """The worker was silent for so long; what was long ago counts less and less."""
+        """The worker was silent for so long."""
         if self._longest is not None:
-            self._longest = max(silent_seconds, 0.99 * self._longest)
+            self._longest = max(silent_seconds, self._longest)
 
     @property
     def seconds(self) -> float:
         """How long it may be silent now."""
-        if self._longest is None:
+        if self._longest is None or not self._has_answered:
             return self._most
         return min(self._most, max(_LEAST_PATIENCE, _PATIENCE_FACTOR * self._longest))
 
@@ -76,10 +82,9 @@ class WorkerProcess:
         self._silent_seconds: float | None = None
         reading, writing = os.pipe()
         self._messages = reading
-        module = "stage_a_pipeline.inference.worker"
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(folder), str(writing)],
+                [sys.executable, *WORKER, str(folder), str(writing)],
                 stdin=subprocess.PIPE,
                 pass_fds=[writing],
                 # A signal for the run must reach the run alone, which then stops its workers in order.
@@ -112,15 +117,17 @@ class WorkerProcess:
         for message in self._read():
             match message.pop("kind"):
                 case "begin":
+                    self._patience.begin()
                     ordeal = Ordeal(**message)
                     in_hand[ordeal.name] = ordeal
                 case "end":
                     in_hand.pop(message["name"], None)
                 case "progress":
                     progress = Progress(message["total"], ShardMetrics(**message["metrics"]))
-                    finished = progress.metrics.inferred
-                    if finished:
-                        self._patience.learn()
+                    # A rejected photo is asked again by the next worker: it gets the shard nowhere.
+                    finished = progress.done - progress.metrics.reused - progress.metrics.rejected
+                    if progress.metrics.inferred:
+                        self._patience.answered()
                     if audience.progress is not None:
                         audience.progress(progress)
                 case "warning":
@@ -137,21 +144,25 @@ class WorkerProcess:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         """Messages until the worker's end, or until it has been silent for too long."""
-        rest, heard = b"", time.monotonic()
-        while (silent := time.monotonic() - heard) < self._patience.seconds:
-            if self._stop.is_set():
-                raise StoppedError
-            if not select.select([self._messages], [], [], _POLL_SECONDS)[0]:
-                continue
-            self._patience.saw(silent)
-            heard = time.monotonic()
-            data = os.read(self._messages, 1 << 16)
-            if not data:
+        rest, silent, looked = b"", 0.0, time.monotonic()
+        while not self._stop.is_set():
+            has_spoken = select.select([self._messages], [], [], _POLL_SECONDS)[0]
+            # What this process spent stopped, or telling others, is no silence of the worker's.
+            silent += min(time.monotonic() - looked, 2 * _POLL_SECONDS)
+            if has_spoken:
+                self._patience.saw(silent)
+                data = os.read(self._messages, 1 << 16)
+                if not data:
+                    return
+                *lines, rest = (rest + data).split(b"\n")
+                yield from (json.loads(line) for line in lines)
+                silent = 0.0
+            elif silent >= self._patience.seconds:
+                self._silent_seconds = silent
+                self._kill()
                 return
-            *lines, rest = (rest + data).split(b"\n")
-            yield from (json.loads(line) for line in lines)
-        self._silent_seconds = silent
-        self._kill()
+            looked = time.monotonic()
+        raise StoppedError
 
     def _cause(self, words: str | None) -> str:
         if self._silent_seconds is not None:
@@ -168,5 +179,9 @@ class WorkerProcess:
 
 
 def _error(kind: str, message: str) -> StageAError:
-    found = getattr(errors, kind, StageAError)
-    return found(message) if issubclass(found, StageAError) else StageAError(message)
+    found: type[StageAError] = getattr(errors, kind, StageAError)
+    try:
+        return found(message)
+    except TypeError:
+        # Some are built of other things than their message.
+        return StageAError(message)

@@ -22,7 +22,7 @@ from stage_a_pipeline.inference.shard import mission_recipe, plan_run, require_f
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
 from stage_a_pipeline.settings import EngineSettings, Settings
 from stage_a_pipeline.storage import claim_output, device_lease
-from tests.conftest import BRACKETS, MISSION, write_groups
+from tests.conftest import BRACKETS, MISSION, write_groups, write_photo
 
 
 @pytest.fixture
@@ -80,6 +80,18 @@ def test_one_broken_photo_loses_exactly_its_group_and_is_named(tmp_path, materia
     counts = read_manifest(paths.manifest).counts
     assert (counts.discovered, counts.sampled_out, counts.written, counts.rejected) == (5, 0, 4, 1)
     assert checks(result)["few_groups_are_rejected"] is False
+
+
+def test_two_groups_of_one_ticket_are_told_apart_when_the_first_is_lost(tmp_path, materialise, root):
+    folder, ticket = root / MISSION / "审核通过", "QC-TEMP-20241028-7"
+    write_photo(folder / "a" / f"{ticket}.jpg", seed=70).write_bytes(b"")
+    write_photo(folder / "b" / f"{ticket}_2.jpg", seed=71)
+    result = materialise(root)
+    assert result.success
+    assert checks(result)["records_cover_their_images"]
+    assert checks(result)["no_duplicate_tickets"] is False
+    records = read_records(output_paths(tmp_path / "out", MISSION).jsonl)
+    assert [record.group_id for record in records].count(ticket) == 1
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path, materialise, root):

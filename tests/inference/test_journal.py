@@ -10,7 +10,14 @@ import pytest
 
 import stage_a_pipeline.inference.journal as journal_module
 from stage_a_pipeline.errors import JournalError, OutputError
-from stage_a_pipeline.inference.journal import Answer, Journal, count_answers, run_fingerprint
+from stage_a_pipeline.inference.journal import (
+    Answer,
+    Journal,
+    Ordeal,
+    count_answers,
+    record_crash,
+    run_fingerprint,
+)
 
 ANSWER = Answer("标签/1\n第二行", "stop", 120, 7, 1)
 BBU, RRU = "BBU安装", "RRU安装"
@@ -313,3 +320,22 @@ def test_the_fingerprint_depends_on_every_part_and_its_place():
         )
         == 4
     )
+
+
+def test_deaths_over_a_photo_are_counted_by_all_shards_and_outlive_compaction(tmp_path):
+    suspect = Ordeal("a", BBU, "1" * 64, "f", crashes=1)
+    with Journal(tmp_path, "cpu_1", [BBU]) as other:
+        record_crash(tmp_path, "cpu", suspect)
+        assert other.crashes("1" * 64, "f") == 0
+        other.look_around()
+        assert other.crashes("1" * 64, "f") == 1
+    with Journal(tmp_path, "cpu", [BBU]) as journal:
+        for _ in range(1500):
+            journal.append_failure(BBU, "a", "1" * 64, "f", reason="empty", attempts=2)
+    size = (tmp_path / BBU / "cpu.jsonl").stat().st_size
+    with Journal(tmp_path, "cpu", [BBU]) as journal:
+        assert (tmp_path / BBU / "cpu.jsonl").stat().st_size < size / 100
+        assert journal.crashes("1" * 64, "f") == 1
+        record_crash(tmp_path, "cpu_1", replace(suspect, crashes=2))
+        journal.look_around()
+        assert journal.crashes("1" * 64, "f") == 2

@@ -1,42 +1,73 @@
 """How long a silent worker is waited for."""
 
-from stage_a_pipeline.inference.worker_process import Patience
+import threading
+import time
+
+from stage_a_pipeline.inference.asking import Audience
+from stage_a_pipeline.inference.worker_process import Patience, WorkerProcess
+
+
+def at_work(most_seconds, *silences):
+    """The patience with a worker that has answered, and was silent for so long at its steps before."""
+    patience = Patience(most_seconds)
+    patience.begin()
+    for silent in silences:
+        patience.saw(silent)
+    patience.answered()
+    return patience
 
 
 def test_loading_and_the_first_batch_may_take_as_long_as_the_settings_allow():
     patience = Patience(600.0)
     patience.saw(300.0)
     assert patience.seconds == 600.0
-
-
-def test_a_worker_with_short_steps_is_given_up_after_half_a_minute():
-    patience = Patience(600.0)
-    patience.learn()
-    for _ in range(10):
-        patience.saw(0.5)
-    assert patience.seconds == 30.0
-
-
-def test_long_steps_are_waited_for_up_to_the_settings_limit():
-    patience = Patience(600.0)
-    patience.learn()
-    patience.saw(5.0)
-    assert patience.seconds == 100.0
-    patience.saw(50.0)
+    patience.begin()
+    patience.saw(0.1)
     assert patience.seconds == 600.0
 
 
-def test_one_long_step_of_long_ago_counts_less_and_less():
+def test_loading_says_nothing_of_how_long_a_step_takes():
     patience = Patience(600.0)
-    patience.learn()
-    patience.saw(20.0)
-    for _ in range(300):
-        patience.saw(0.1)
+    patience.saw(300.0)
+    patience.begin()
+    patience.answered()
     assert patience.seconds == 30.0
 
 
+def test_a_worker_with_short_steps_is_given_up_after_half_a_minute():
+    assert at_work(600.0, 0.5, 0.2, 0.5).seconds == 30.0
+
+
+def test_the_step_that_gave_the_first_answer_counts():
+    assert at_work(600.0, 5.0).seconds == 100.0
+    assert at_work(600.0, 100.0).seconds == 600.0
+
+
+def test_many_short_steps_do_not_make_a_long_one_suspicious():
+    assert at_work(600.0, 20.0, *[0.01] * 10_000).seconds == 400.0
+
+
 def test_the_settings_limit_may_be_shorter_than_half_a_minute():
-    patience = Patience(3.0)
-    patience.learn()
-    patience.saw(1.0)
-    assert patience.seconds == 3.0
+    assert at_work(3.0, 1.0).seconds == 3.0
+
+
+def test_what_the_supervisor_spends_elsewhere_is_no_silence_of_the_worker(tmp_path, monkeypatch):
+    """The listener is slower than the patience, while the worker goes on talking."""
+    script = tmp_path / "talker.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "for number in range(30):\n"
+        '    os.write(int(sys.argv[-1]), b\'{"kind": "log", "sentence": "x"}\\n\')\n'
+        "    time.sleep(0.05)\n"
+    )
+    monkeypatch.setattr("stage_a_pipeline.inference.worker_process.WORKER", [str(script)])
+    heard = []
+
+    def slow(sentence):
+        heard.append(sentence)
+        time.sleep(1.5 if len(heard) == 1 else 0)
+
+    with WorkerProcess(tmp_path, 1.0, threading.Event()) as process:
+        death = process.listen(Audience(None, slow, slow))
+    assert len(heard) == 30
+    assert "ended with code 0" in death.cause
