@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,8 +77,13 @@ def test_a_device_on_which_every_worker_dies_is_left_to_the_next(workplace, undi
     killed: set[psutil.Process] = set()
 
     def first_shard() -> set[psutil.Process]:
-        workers = {worker for worker in workers_of(process) if Path(worker.cmdline()[-2]).name == "task-cpu"}
-        return workers - killed
+        found = set()
+        for worker in set(workers_of(process)) - killed:
+            # Gone meanwhile, or about to be: then there is no command line to look at.
+            with suppress(psutil.NoSuchProcess, IndexError):
+                if Path(worker.cmdline()[-2]).name == "task-cpu":
+                    found.add(worker)
+        return found
 
     while len(killed) < 4:
         wait_until(first_shard, "a worker", process)
