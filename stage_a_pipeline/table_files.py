@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, Self, runtime_checkable
@@ -124,7 +125,9 @@ def scratch_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], folder: 
         _write_arrow(file, schema, batches, folder)
         table = open_arrow(file)
     except BaseException:
-        file.close()
+        # Closing may repeat a failed write, and would hide the error that names the remedy.
+        with suppress(OSError):
+            file.close()
         raise
     weakref.finalize(table.read_batches, file.close)
     return table

@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
-    full = partial(Path.open, Path("/dev/full"), "r+b", buffering=0)
+    full = partial(Path.open, Path("/dev/full"), "r+b")
     monkeypatch.setattr(table_files.tempfile, "TemporaryFile", lambda dir: full())
     with pytest.raises(OutputError, match=f"{tmp_path} cannot be written: No space left.*free some space"):
         scratch_table(SCHEMA, batches(), tmp_path)
