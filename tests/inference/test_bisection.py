@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as Pillow
 
 from stage_a_pipeline.engines.base import Completion, Request
-from stage_a_pipeline.errors import EngineContractError, EngineError, EngineOutOfMemoryError
+from stage_a_pipeline.errors import EngineContractError, EngineError, EngineOutOfMemoryError, StoppedError
 from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
 from stage_a_pipeline.prompts import Prompt
 
@@ -137,3 +137,11 @@ def test_a_failed_call_is_let_go_before_its_requests_are_asked_again():
     finally:
         gc.enable()
     assert len(held) == 15
+
+
+def test_a_run_that_is_stopped_blames_no_photo():
+    def generate(batch):
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(requests(4), generate)

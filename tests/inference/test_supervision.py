@@ -59,7 +59,7 @@ def task(tmp_path, groups):
                     **engine,
                 },
                 "inference": {"lease_dir": tmp_path / "leases", "stall_seconds": stall_seconds},
-                "output": {"output_dir": tmp_path / "out"},
+                "output": {"output_dir": tmp_path / "out", "prometheus_dir": tmp_path / "metrics"},
             }
         )
         recipe = mission_recipe(load_missions()[MISSION], settings)
@@ -79,6 +79,8 @@ def test_outcomes_are_those_of_the_same_process(tmp_path, task):
     rows, metrics, heard = run(tmp_path, task())
     assert metrics.photos == len(rows) == 12
     assert heard.progress[-1].done == 12
+    metrics_file = (tmp_path / "metrics" / "stage_a_cpu.prom").read_text("utf-8")
+    assert 'stage_a_photos_total{device="cpu",outcome="inferred"} 12.0' in metrics_file
     assert heard.warnings == []
     here = task(batch_size=3)
     settings = here.shard.settings
