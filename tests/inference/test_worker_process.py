@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.worker_process import Patience, WorkerProcess
 
@@ -51,14 +53,17 @@ def test_the_settings_limit_may_be_shorter_than_half_a_minute():
     assert at_work(3.0, 1.0).seconds == 3.0
 
 
-def test_what_the_supervisor_spends_elsewhere_is_no_silence_of_the_worker(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("messages", "pause"), [(30, 0.05), (4, 0.7)])
+def test_what_the_supervisor_spends_elsewhere_is_no_silence_of_the_worker(
+    tmp_path, monkeypatch, messages, pause
+):
     """The listener is slower than the patience, while the worker goes on talking."""
     script = tmp_path / "talker.py"
     script.write_text(
         "import os, sys, time\n"
-        "for number in range(30):\n"
+        f"for number in range({messages}):\n"
         '    os.write(int(sys.argv[-1]), b\'{"kind": "log", "sentence": "x"}\\n\')\n'
-        "    time.sleep(0.05)\n"
+        f"    time.sleep({pause})\n"
     )
     monkeypatch.setattr("stage_a_pipeline.inference.worker_process.WORKER", [str(script)])
     heard = []
@@ -69,5 +74,5 @@ def test_what_the_supervisor_spends_elsewhere_is_no_silence_of_the_worker(tmp_pa
 
     with WorkerProcess(tmp_path, 1.0, threading.Event()) as process:
         death = process.listen(Audience(None, slow, slow))
-    assert len(heard) == 30
+    assert len(heard) == messages
     assert "ended with code 0" in death.cause
