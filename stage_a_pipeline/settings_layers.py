@@ -45,9 +45,15 @@ def explain(error: ValidationError, sources: Sources, model: type[BaseModel]) ->
     details = error.errors(include_url=False)
     # A list with a wrong entry is reported as too short as well: the entry is what needs telling.
     inner = {detail["loc"][:-1] for detail in details}
-    return "; ".join(
-        _explain_one(dict(detail), sources, model) for detail in details if detail["loc"] not in inner
-    )
+    told: dict[tuple[int | str, ...], dict[str, object]] = {}
+    for detail in details:
+        # Of a setting that may be one type or another, each reports, and puts its name behind the setting's.
+        place = detail["loc"][:2] + tuple(step for step in detail["loc"][2:] if isinstance(step, int))
+        if place in told:
+            told[place]["msg"] = f"{told[place]['msg']}, or: {detail['msg']}"
+        elif detail["loc"] not in inner:
+            told[place] = {**detail, "loc": place}
+    return "; ".join(_explain_one(detail, sources, model) for detail in told.values())
 
 
 def suggestion(wrong: str, known: Sequence[str]) -> str:

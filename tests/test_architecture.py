@@ -26,7 +26,7 @@ LAYERS = (
         "settings_layers",
     },
     {"records", "toml_file"},
-    {"missions", "settings", "storage"},
+    {"missions", "settings", "settings_sections", "storage"},
     {
         "cleaning",
         "discovery",

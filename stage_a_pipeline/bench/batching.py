@@ -14,7 +14,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
@@ -25,11 +25,10 @@ from rich.table import Table
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, generation_options, load_engine
-from stage_a_pipeline.inference.asking import BatchingOptions
 from stage_a_pipeline.inference.batching import BATCHING_MODES, BatchingMode, deal_out
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.scheduler import ShardScheduler
-from stage_a_pipeline.inference.shard import mission_recipe
+from stage_a_pipeline.inference.shard import batching_options, mission_recipe
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.records import Group, Image, ImageRef, Rejection
 from stage_a_pipeline.settings import Settings, load_settings
@@ -198,7 +197,7 @@ def _run(
 ) -> tuple[ModeFigures, dict[tuple[int, int], str | None]]:
     """The figures of one run, and its raw answers by the photo's place, those of rejected ones included."""
     recipe = mission_recipe(load_missions()[MISSION], settings)
-    batching = BatchingOptions(settings.engine.batch_size, mode)
+    batching = replace(batching_options(settings), mode=mode)
     with Journal(journal_dir, "bench", [MISSION]) as journal:
         generation = generation_options(settings.engine)
         scheduler = ShardScheduler(engine, journal, {MISSION: recipe}, generation, batching)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.prompts import Prompt
+from stage_a_pipeline.vocabulary import Dataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended its answer. `length`: the answer was cut at `max_new_tokens`."""
+FinishReason = Literal["stop", "length", "repetition"]
+"""`stop`: the model ended its answer. `length`: the answer was cut at `max_new_tokens`. `repetition`: it was
+cut since it said the same over and over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,17 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One photo to summarise: an upright RGB image and the texts around it."""
+    """One photo to summarise: an upright RGB image and the texts around it.
+
+    With `grammar` the answer can only be a summary of that dataset. `prepared` is what `Engine.prepare`
+    made of the image; None where that is left to the engine's thread.
+    """
 
     id: str
     image: Image
     prompt: Prompt
+    grammar: Dataset | None = None
+    prepared: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class RunningBatch(Protocol):
 class Engine(Protocol):
     """A loaded model on one device.
 
-    All is called from one thread, but `target_size`, which is pure and may be called from others.
+    All is called from one thread, but `target_size` and `prepare`, which may be called from others.
     """
 
     @property
@@ -135,6 +143,21 @@ class Engine(Protocol):
         """Width and height at which the model sees a photo of that size, so that it is resized once.
 
         Raises PhotoError for a shape that the model cannot take.
+        """
+
+    def prepare(self, image: Image) -> object | None:
+        """What the engine can compute of a photo ahead of asking, for `Request.prepared`; None: nothing.
+
+        Raises EngineError.
+        """
+
+    def prompt_tokens(self, request: Request) -> int:
+        """Tokens of the request's prompt, those of its photo included."""
+
+    def fitting_rows(self, prompts: Collection[Prompt], *, max_pixels: int, max_new_tokens: int) -> int:
+        """How many requests at once, each of these sizes at most, the device's free memory has room for.
+
+        At least 1, and no more than speed anything up. Raises as `generate` does.
         """
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:

@@ -21,10 +21,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
 from stage_a_pipeline.engines.base import (
     BatchUsage,
@@ -39,6 +39,11 @@ from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOf
 from stage_a_pipeline.images import fit_pixels, rgb_sha256
 from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import CATEGORY, IRRELEVANT, STATISTICS, VOCABULARY, Category
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from stage_a_pipeline.prompts import Prompt
 
 FaultKind = Literal[
     "error",
@@ -99,6 +104,25 @@ class FakeEngine:
         """See Engine."""
         largest = max(_MIN_PIXELS, max_pixels)
         return fit_pixels(width, height, factor=_FACTOR, min_pixels=_MIN_PIXELS, max_pixels=largest)
+
+    def prepare(self, image: Image) -> object | None:  # noqa: ARG002
+        """See Engine."""
+        return None
+
+    def prompt_tokens(self, request: Request) -> int:
+        """See Engine."""
+        pixels = request.image.width * request.image.height
+        return len(request.prompt.system) + len(request.prompt.user) + pixels // _FACTOR**2
+
+    def fitting_rows(
+        self,
+        prompts: Collection[Prompt],  # noqa: ARG002
+        *,
+        max_pixels: int,  # noqa: ARG002
+        max_new_tokens: int,  # noqa: ARG002
+    ) -> int:
+        """See Engine."""
+        return self._behaviour.max_batch or 32
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         """See Engine."""

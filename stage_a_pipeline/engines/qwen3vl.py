@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,7 @@ from stage_a_pipeline.settings import EngineSettings
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 STOP_TOKENS: Final = ("<|endoftext|>", "<|im_end|>")
 _OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
@@ -46,6 +47,7 @@ class Qwen3VL(ABC):
         self._dtype: torch.dtype = getattr(torch, settings.dtype_on(device))
         self._processor = load_processor(checkpoint)
         self._chat_texts: dict[Prompt, str] = {}
+        self._text_tokens: dict[Prompt, int] = {}
         tokenizer = self._processor.tokenizer
         known = tokenizer.get_vocab()
         self.stop_ids = [known[token] for token in STOP_TOKENS if token in known]
@@ -66,12 +68,40 @@ class Qwen3VL(ABC):
         smallest = min(processor.size["shortest_edge"], largest)
         return fit_pixels(width, height, factor=factor, min_pixels=smallest, max_pixels=largest)
 
+    def prepare(self, image: Image) -> object | None:  # noqa: ARG002
+        """See Engine."""
+        return None
+
+    def prompt_tokens(self, request: Request) -> int:
+        """See Engine."""
+        return self.text_tokens(request.prompt) + self.image_tokens(request.image.size)
+
+    def text_tokens(self, prompt: Prompt) -> int:
+        """Tokens of the prompt around its photo."""
+        if prompt not in self._text_tokens:
+            tokens = self._processor.tokenizer(self._chat_text(prompt))["input_ids"]
+            self._text_tokens[prompt] = len(tokens) - tokens.count(self._processor.image_token_id)
+        return self._text_tokens[prompt]
+
+    def image_tokens(self, size: tuple[int, int]) -> int:
+        """Tokens that stand for a photo of that width and height, as the model sees it."""
+        processor = self._processor.image_processor
+        return int(size[0] * size[1] // (processor.patch_size * processor.merge_size) ** 2)
+
+    def fitting_rows(
+        self,
+        prompts: Collection[Prompt],  # noqa: ARG002
+        *,
+        max_pixels: int,  # noqa: ARG002
+        max_new_tokens: int,  # noqa: ARG002
+    ) -> int:
+        """See Engine."""
+        return 32
+
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """See Engine."""
         with self.translated_errors(), self.inference_mode():
             photos = self.photo_tokens(requests)
-        processor = self._processor.image_processor
-        pixels_per_token = (processor.patch_size * processor.merge_size) ** 2
         traces = [
             InputTrace(
                 id=request.id,
@@ -79,7 +109,7 @@ class Qwen3VL(ABC):
                 width=request.image.width,
                 height=request.image.height,
                 image_grid_thw=photo.grid,
-                expected_image_tokens=request.image.width * request.image.height // pixels_per_token,
+                expected_image_tokens=self.image_tokens(request.image.size),
                 actual_image_tokens=photo.tokens,
             )
             for request, photo in zip(requests, photos, strict=True)
@@ -105,7 +135,8 @@ class Qwen3VL(ABC):
     def _chat_text(self, prompt: Prompt) -> str:
         """The prompt in the checkpoint's chat template, rendered once: a mission has one prompt."""
         if prompt not in self._chat_texts:
-            user = [{"type": "image"}, {"type": "text", "text": prompt.user}]
+            photo, text = {"type": "image"}, {"type": "text", "text": prompt.user}
+            user = [text, photo] if prompt.text_before_image else [photo, text]
             messages = [
                 {"role": "system", "content": [{"type": "text", "text": prompt.system}]},
                 {"role": "user", "content": user},

@@ -51,13 +51,13 @@ class RefillEngine(Qwen3VL):
 
     def photo_tokens(self, requests: Sequence[Request]) -> list[PhotoTokens]:
         """See Qwen3VL."""
-        newcomers = [self.prepare(request, GenerationOptions(max_new_tokens=1)) for request in requests]
+        newcomers = [self.newcomer(request, GenerationOptions(max_new_tokens=1)) for request in requests]
         return [
             PhotoTokens(tuple(newcomer.image_grid_thw[0].tolist()), self._newcomers.image_tokens(newcomer))
             for newcomer in newcomers
         ]
 
-    def prepare(self, request: Request, options: GenerationOptions) -> Newcomer:
+    def newcomer(self, request: Request, options: GenerationOptions) -> Newcomer:
         """The request as tensors."""
         return self._newcomers.prepare(request, options)
 

@@ -123,7 +123,7 @@ class RefillBatch:
 
     def _admit(self, lump: list[tuple[Request, GenerationOptions]], rows: _DeviceRows) -> None:
         """Prefill behind the last row, and choose the first tokens."""
-        newcomers = [self._engine.prepare(*waiting) for waiting in lump]
+        newcomers = [self._engine.newcomer(*waiting) for waiting in lump]
         places = slice(len(self._rows), len(self._rows) + len(lump))
         logits = self._prefill(newcomers, rows, places)
         entered = []

@@ -24,6 +24,9 @@ from stage_a_pipeline.settings import EngineSettings
 MAX_NEW_TOKENS: Final = 128
 _FORM: Final = re.compile(r"(通过|不通过)\n理由[:：][^\n]*\S[^\n]*")
 _LABELS: Final[Mapping[str, Label]] = {"通过": "pass", "不通过": "fail"}
+_ROWS: Final = 32
+"""Chats together where the settings leave that to the engine: texts of equal size, without photos."""
+
 
 TextAnswers = Callable[[Sequence[Prompt]], list[str]]
 """One answer per prompt of text alone."""
@@ -137,7 +140,8 @@ def text_answers(settings: EngineSettings, *, progress: ProgressListener | None 
         model = load_model(checkpoint, settings, device, dtype)
         chats = [_chat(tokenizer, prompt) for prompt in prompts]
         generate = partial(_generate, model, tokenizer)
-        return answer_in_batches(chats, generate, batch_size=settings.batch_size, progress=progress)
+        rows = _ROWS if settings.batch_size == "auto" else settings.batch_size
+        return answer_in_batches(chats, generate, batch_size=rows, progress=progress)
 
     return answer
 

@@ -95,7 +95,12 @@ def mission_recipe(mission: Mission, settings: Settings) -> Recipe:
 
 def _recipe(mission: Mission, settings: Settings, engine: str) -> Recipe:
     prompts = settings.prompts
-    prompt = build_prompt(mission, profile=prompts.profile, prompts_file=prompts.prompts_file)
+    prompt = build_prompt(
+        mission,
+        profile=prompts.profile,
+        prompts_file=prompts.prompts_file,
+        text_before_image=prompts.text_before_image,
+    )
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
     fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM)
     return Recipe(prompt, max_pixels, fingerprint)
@@ -168,8 +173,9 @@ def _tell(notices: list[str], warn: Callable[[str], None]) -> None:
 
 def batching_options(settings: Settings) -> BatchingOptions:
     """How the settings say photos are gathered."""
+    engine, inference = settings.engine, settings.inference
     return BatchingOptions(
-        batch_size=settings.engine.batch_size,
-        mode=settings.inference.batching_mode,
-        decode_workers=settings.inference.decode_workers,
+        batch_size=32 if engine.batch_size == "auto" else engine.batch_size,
+        mode=inference.batching_mode,
+        decode_workers=2 if inference.decode_workers == "auto" else inference.decode_workers,
     )

@@ -18,14 +18,20 @@ from stage_a_pipeline.toml_file import read_toml
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The texts around one photo: a system message, and the user text that follows the photo."""
+    """The texts around one photo: a system message, and the user text that follows the photo, or stands
+    before it."""
 
     system: str
     user: str
+    text_before_image: bool = False
 
 
 def build_prompt(
-    mission: Mission, *, profile: str = DEFAULT_PROFILE, prompts_file: str | Path | None = None
+    mission: Mission,
+    *,
+    profile: str = DEFAULT_PROFILE,
+    prompts_file: str | Path | None = None,
+    text_before_image: bool = False,
 ) -> Prompt:
     """The prompt of a mission.
 
@@ -49,12 +55,13 @@ def build_prompt(
         _text(node, source, profile, "user", "scene", mission.dataset),
         focus,
     ]
-    return Prompt(system="\n".join(system), user="\n".join(user))
+    return Prompt("\n".join(system), "\n".join(user), text_before_image)
 
 
 def prompt_hash(prompt: Prompt) -> str:
-    """SHA-256 of both texts: part of the fingerprint under which answers are remembered."""
-    payload = json.dumps([prompt.system, prompt.user], ensure_ascii=False).encode()
+    """SHA-256 of texts and place of the photo: part of the fingerprint under which answers are remembered."""
+    parts = [prompt.system, prompt.user, *(["text before image"] if prompt.text_before_image else [])]
+    payload = json.dumps(parts, ensure_ascii=False).encode()
     return hashlib.sha256(payload).hexdigest()
 
 

@@ -235,7 +235,7 @@ def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests):
 def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
     for request in requests:
         expected = static_engine._inputs([request])
-        newcomer = engine.prepare(request, OPTIONS)
+        newcomer = engine.newcomer(request, OPTIONS)
         assert newcomer.tokens.tolist() == expected["input_ids"][0].tolist()
         assert (newcomer.pixel_values == expected["pixel_values"]).all()
         assert newcomer.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
