@@ -201,7 +201,7 @@ def test_a_missing_input_root_is_an_error_that_says_how_to_set_it() -> None:
         ("engine = 3\n", "setting engine: "),
         (
             '[engine]\nbatch_size = "8"\n',
-            "setting engine.batch_size: Input should be a valid integer, or: Input should be 'auto' (given: '8')",
+            "engine.batch_size: Input should be a valid integer, or: Input should be 'auto' (given: '8')",
         ),
         ("[engine]\nbatch_size = 8.5\n", "engine.batch_size"),
         ("[engine]\nbatch_size = true\n", "engine.batch_size"),
