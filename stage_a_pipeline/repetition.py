@@ -34,6 +34,20 @@ def is_endless(text: str, *, closed: bool = False) -> bool:
     return False
 
 
+def repeats_to_the_end(text: str) -> bool:
+    """Whether the text is half or more a piece over and over that goes on at its end: not a closed list.
+
+    Such a text `is_endless`.
+    """
+    size = len(text)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    for piece in range(1, min(size // _LEAST_REPEATS, _LONGEST_PIECE) + 1):
+        needed = max(_LEAST_LENGTH, -(-size // 2), _LEAST_REPEATS * piece)
+        if needed <= size and np.array_equal(codes[size - needed + piece :], codes[size - needed : -piece]):
+            return True
+    return False
+
+
 def _longest_stretch(codes: npt.NDArray[np.uint32], piece: int) -> int:
     """Characters of the longest stretch in which every character equals the one `piece` before it."""
     breaks = np.flatnonzero(codes[piece:] != codes[:-piece])

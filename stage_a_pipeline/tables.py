@@ -65,7 +65,7 @@ OUTCOMES: Final = pa.schema(
         _field("text", _TEXT, "clean summary", nullable=True),
         _field("flags", _TEXTS, "what cleaning noticed"),
         _field("raw_text", _TEXT, "the engine's answer as it came", nullable=True),
-        _field("finish_reason", _TEXT, "stop or length", nullable=True),
+        _field("finish_reason", _TEXT, "stop, length or repetition", nullable=True),
         _field("prompt_tokens", pa.int32(), "tokens of the prompt, photo included", nullable=True),
         _field("generated_tokens", pa.int32(), "tokens of the answer", nullable=True),
         _field("attempts", pa.int32(), "how often the engine was asked"),

@@ -20,13 +20,17 @@ cut since it said the same over and over."""
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How one answer is generated. Temperature 0 decodes greedily; `seed` then has no effect."""
+    """How one answer is generated. Temperature 0 decodes greedily; `seed` then has no effect.
+
+    With `repetition_stop`, an answer that says the same over and over is cut long before its limit.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 42
+    repetition_stop: bool = True
 
     @property
     def greedy(self) -> bool:

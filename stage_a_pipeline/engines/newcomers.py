@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,62 +14,84 @@ from stage_a_pipeline.engines.slots import SlotCache
 from stage_a_pipeline.errors import EngineError
 from stage_a_pipeline.prompts import Prompt
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt's tokens around its photo; the keys and values of those before it are in slot 0."""
+    """A prompt's tokens around its photo. Where beginnings are reused, the keys and values of those before
+    it are in slot 0 of `cache`."""
 
     before: list[int]
     after: list[int]
-    cache: SlotCache
+    cache: SlotCache | None
+
+    @property
+    def reused(self) -> int:
+        """How many tokens need not be computed again."""
+        return len(self.before) if self.cache is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPhoto:
+    """A photo as the model takes it, on the host: `pixel_values` [patches, values] in the model's type, and
+    `image_grid_thw` [1, 3], which counts frames, and patches down and across."""
+
+    pixel_values: torch.Tensor
+    image_grid_thw: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A request as tensors on the host, its patches in the model's type.
-
-    `tokens` [tokens] and `positions` [3, tokens] are those of the whole prompt, `pixel_values` is
-    [patches, values], and `image_grid_thw` [1, 3] counts frames, and patches down and across.
-    """
+    """A request as tensors on the host: `tokens` [tokens] and `positions` [3, tokens] of the whole prompt."""
 
     request: Request
     options: GenerationOptions
     text: Text
     tokens: torch.Tensor
     positions: torch.Tensor
-    pixel_values: torch.Tensor
-    image_grid_thw: torch.Tensor
+    photo: PreparedPhoto
 
 
 class Newcomers:
     """Makes newcomers of requests, as the processor would, one at a time and without padding."""
 
     def __init__(
-        self, processor: Any, forward: SlotForward, chat_text: Callable[[Prompt], str], dtype: torch.dtype
+        self,
+        processor: Any,
+        forward: SlotForward,
+        chat_text: Callable[[Prompt], str],
+        dtype: torch.dtype,
+        *,
+        prefix_reuse: bool,
     ) -> None:
         self._processor = processor
         self._forward = forward
         self._chat_text = chat_text
         self._dtype = dtype
+        self._prefix_reuse = prefix_reuse
         self._texts: dict[Prompt, Text] = {}
 
-    def prepare(self, request: Request, options: GenerationOptions) -> Newcomer:
+    def photo(self, image: Image) -> PreparedPhoto:
+        """The photo's patches. May be called from any thread."""
+        photo = self._processor.image_processor(images=[image], do_resize=False, return_tensors="pt")
+        pixel_values = photo["pixel_values"].to(self._dtype)
+        if self._forward.device.type == "cuda":
+            # Only pinned memory is copied while the device works.
+            pixel_values = pixel_values.pin_memory()
+        return PreparedPhoto(pixel_values, photo["image_grid_thw"])
+
+    def newcomer(self, request: Request, options: GenerationOptions) -> Newcomer:
         """The request as tensors. EngineError for a prompt without one place for the photo."""
-        text = self._text(request.prompt)
-        photo = self._processor.image_processor(images=[request.image], do_resize=False, return_tensors="pt")
-        grid = photo["image_grid_thw"]
+        text, photo = self._text(request.prompt), request.prepared
+        if not isinstance(photo, PreparedPhoto):
+            photo = self.photo(request.image)
         image_token = self._processor.image_token_id
-        image_tokens = int(grid.prod()) // self._processor.image_processor.merge_size**2
+        image_tokens = int(photo.image_grid_thw.prod()) // self._processor.image_processor.merge_size**2
         tokens = torch.tensor([*text.before, *[image_token] * image_tokens, *text.after])
-        return Newcomer(
-            request=request,
-            options=options,
-            text=text,
-            tokens=tokens,
-            positions=self._forward.positions(tokens, image_token, grid),
-            pixel_values=photo["pixel_values"].to(self._dtype),
-            image_grid_thw=grid,
-        )
+        positions = self._forward.positions(tokens, image_token, photo.image_grid_thw)
+        return Newcomer(request, options, text, tokens, positions, photo)
 
     def image_tokens(self, newcomer: Newcomer) -> int:
         """How many tokens stand for the photo."""
@@ -89,8 +111,12 @@ class Newcomers:
                 )
             place = tokens.index(self._processor.image_token_id)
             before, after = tokens[:place], tokens[place + 1 :]
-            cache = self._forward.empty_cache(rows=1)
-            positions = torch.arange(place).expand(3, 1, -1)
-            self._forward.prefill(cache, slice(0, 1), torch.tensor([before]), positions)
-            self._texts[prompt] = Text(before, after, cache)
+            self._texts[prompt] = Text(before, after, self._beginning(before) if self._prefix_reuse else None)
         return self._texts[prompt]
+
+    def _beginning(self, tokens: list[int]) -> SlotCache:
+        """Keys and values of the tokens before the photo, which see nothing of it."""
+        cache = self._forward.empty_cache(rows=1, growth=1)
+        positions = torch.arange(len(tokens)).expand(3, 1, -1)
+        self._forward.prefill(cache, slice(0, 1), torch.tensor([tokens]), positions)
+        return cache

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL
+from stage_a_pipeline.engines.refill_policy import CPU, CUDA, RefillPolicy
 from stage_a_pipeline.settings import EngineSettings
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from stage_a_pipeline.engines.device_rows import DeviceRows
     from stage_a_pipeline.engines.newcomers import Newcomer
 
 
@@ -23,13 +28,28 @@ class RefillEngine(Qwen3VL):
 
     name = "refill"
 
-    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, device: str) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: EngineSettings,
+        device: str,
+        *,
+        policy: RefillPolicy | None = None,
+    ) -> None:
         super().__init__(checkpoint, settings, device)
         from stage_a_pipeline.engines.newcomers import Newcomers
         from stage_a_pipeline.engines.slot_forward import SlotForward
 
+        self.policy = policy or refill_policy(self._device.type, cuda_graphs=settings.cuda_graphs)
         self.forward = SlotForward(self._model, self._device)
-        self._newcomers = Newcomers(self._processor, self.forward, self._chat_text, self._dtype)
+        self._newcomers = Newcomers(
+            self._processor,
+            self.forward,
+            self._chat_text,
+            self._dtype,
+            prefix_reuse=settings.prefix_reuse,
+        )
+        self._kept_rows: DeviceRows | None = None
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         """See Engine."""
@@ -49,20 +69,48 @@ class RefillEngine(Qwen3VL):
 
         return RefillBatch(self, rows)
 
+    def prepare(self, image: Image) -> object | None:
+        """See Engine."""
+        with self.translated_errors():
+            return self._newcomers.photo(image)
+
     def photo_tokens(self, requests: Sequence[Request]) -> list[PhotoTokens]:
         """See Qwen3VL."""
         newcomers = [self.newcomer(request, GenerationOptions(max_new_tokens=1)) for request in requests]
         return [
-            PhotoTokens(tuple(newcomer.image_grid_thw[0].tolist()), self._newcomers.image_tokens(newcomer))
+            PhotoTokens(
+                tuple(newcomer.photo.image_grid_thw[0].tolist()), self._newcomers.image_tokens(newcomer)
+            )
             for newcomer in newcomers
         ]
 
     def newcomer(self, request: Request, options: GenerationOptions) -> Newcomer:
         """The request as tensors."""
-        return self._newcomers.prepare(request, options)
+        return self._newcomers.newcomer(request, options)
+
+    def take_rows(self, places: int) -> DeviceRows:
+        """What the device holds of so many rows: what was given back by a batch of that size, or new."""
+        from stage_a_pipeline.engines.device_rows import DeviceRows
+
+        kept, self._kept_rows = self._kept_rows, None
+        if kept is not None and kept.places == places:
+            return kept
+        del kept
+        return DeviceRows(self.forward, places, self.policy)
+
+    def give_back(self, rows: DeviceRows) -> None:
+        """Nobody is in these rows any more. They are kept where steps are recorded over them."""
+        if self.policy.capture:
+            self._kept_rows = rows
 
     def close(self) -> None:
         """See Engine."""
+        self._kept_rows = None
         self._newcomers.forget_texts()
         self.forward.close()
         super().close()
+
+
+def refill_policy(device_kind: str, *, cuda_graphs: bool) -> RefillPolicy:
+    """How batches are refilled on that kind of device."""
+    return replace(CUDA, capture=cuda_graphs) if device_kind == "cuda" else CPU

@@ -8,68 +8,56 @@ computed once and copied.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from stage_a_pipeline.engines.base import BatchUsage, Completion, GenerationOptions, Request
+from stage_a_pipeline.engines.base import BatchUsage, Completion, FinishReason, GenerationOptions, Request
+from stage_a_pipeline.engines.device_rows import DeviceRows, HostTokens
 from stage_a_pipeline.engines.newcomers import Newcomer
-from stage_a_pipeline.engines.next_token import NextToken
-from stage_a_pipeline.engines.slot_forward import SlotForward
 
 if TYPE_CHECKING:
     from stage_a_pipeline.engines.refill import RefillEngine
 
-_LARGEST_LUMP: Final = 4
-"""Newcomers that are prefilled together: fewer calls of the model, against places that stand empty."""
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Row:
-    """A request under way. `length` counts the filled cells of its slot, as the device does: the host
-    needs it without asking there."""
+    """A request under way. `length` counts the filled cells of its slot and `asked` the tokens that the
+    device was asked for; `answer` holds those of them that the host has heard of."""
 
     request: Request
     options: GenerationOptions
     prompt_tokens: int
     length: int
     random: Random
+    asked: int = 0
     answer: list[int] = field(default_factory=list)
+    end: FinishReason | None = None
 
-    def has_ended(self, stop_ids: Sequence[int]) -> bool:
-        return self.answer[-1] in stop_ids or len(self.answer) >= self.options.max_new_tokens
+    @property
+    def is_asked_out(self) -> bool:
+        return self.end is None and self.asked >= self.options.max_new_tokens
 
 
-class _DeviceRows:
-    """What the device holds of each row, in the same place in all: its slot, newest token, what it said.
+@dataclass(frozen=True, slots=True)
+class _Unheard:
+    """Tokens of rows that the host has not looked at; a decoding step `computed` so many rows for them."""
 
-    The newest token stands at cell `lengths` of its slot, once it is decoded, and at the rotary position
-    `positions`; all are [rows].
-    """
-
-    def __init__(self, forward: SlotForward, rows: int) -> None:
-        self.cache = forward.empty_cache(rows)
-        self.next_token = NextToken(rows=rows, vocabulary=forward.vocabulary, device=forward.device)
-        self.tokens, self.lengths, self.positions = torch.zeros(
-            (3, rows), dtype=torch.long, device=forward.device
-        )
-
-    def move(self, source: int, target: int, *, length: int) -> None:
-        self.cache.copy(self.cache, source, slice(target, target + 1), cells=length)
-        self.next_token.move(source, target)
-        for column in (self.tokens, self.lengths, self.positions):
-            column[target] = column[source]
+    rows: Sequence[_Row]
+    tokens: HostTokens
+    computed: int
 
 
 class RefillBatch:
     """Rows stand in places 0, 1, ... without a gap: the last one moves to the place of one that ended.
 
-    Nothing is held on the device while nobody is under way.
+    Nothing is held on the device while nobody is under way, but what the engine keeps for the next batch.
     """
 
     def __init__(self, engine: RefillEngine, places: int) -> None:
@@ -77,10 +65,11 @@ class RefillBatch:
         self.usage = BatchUsage()
         self._engine = engine
         self._places = places
-        self._lump = max(1, min(_LARGEST_LUMP, places // 4))
+        self._lump = max(1, min(engine.policy.lump, places // 4))
         self._waiting: list[tuple[Request, GenerationOptions]] = []
         self._rows: list[_Row] = []
-        self._device_rows: _DeviceRows | None = None
+        self._unheard: deque[_Unheard] = deque()
+        self._device_rows: DeviceRows | None = None
 
     @property
     def room(self) -> int:
@@ -102,16 +91,22 @@ class RefillBatch:
         """See RunningBatch."""
         assert self._waiting or self._rows
         with self._engine.translated_errors(), self._engine.inference_mode():
-            rows = self._device_rows or _DeviceRows(self._engine.forward, self._places)
+            rows = self._device_rows or self._engine.take_rows(self._places)
             self._device_rows = rows
             while self._waiting:
                 self._admit(self._next_lump(), rows)
-            while not any(row.has_ended(self._engine.stop_ids) for row in self._rows):
+            while not self._leaving():
                 self._decode(rows)
-            ended = self._take_ended(rows)
+            ended = self._take_leaving(rows)
         if not self._rows:
+            self._unheard.clear()
+            self._engine.give_back(rows)
             self._device_rows = None
         return ended
+
+    def _leaving(self) -> list[_Row]:
+        """Rows that have ended, and leave before anybody goes on."""
+        return [row for row in self._rows if row.end is not None]
 
     def _next_lump(self) -> list[tuple[Request, GenerationOptions]]:
         """The first waiting requests, as far as they share a prompt."""
@@ -121,62 +116,65 @@ class RefillBatch:
     # Whatever fails on the device must leave `open` telling who is under way. So in the next three, the
     # lists change at the end.
 
-    def _admit(self, lump: list[tuple[Request, GenerationOptions]], rows: _DeviceRows) -> None:
+    def _admit(self, lump: list[tuple[Request, GenerationOptions]], rows: DeviceRows) -> None:
         """Prefill behind the last row, and choose the first tokens."""
         newcomers = [self._engine.newcomer(*waiting) for waiting in lump]
         places = slice(len(self._rows), len(self._rows) + len(lump))
         logits = self._prefill(newcomers, rows, places)
         entered = []
         for place, newcomer in enumerate(newcomers, start=places.start):
-            request, options, length = newcomer.request, newcomer.options, len(newcomer.tokens)
-            rows.next_token.enter(place, options, newcomer.tokens)
-            rows.lengths[place] = length
-            rows.positions[place] = int(newcomer.positions.max()) + 1
+            options, length = newcomer.options, len(newcomer.tokens)
+            rows.enter(place, newcomer.tokens, int(newcomer.positions.max()) + 1, options)
+            # The patches are on the device, and large.
+            request = replace(newcomer.request, prepared=None)
             random = Random(f"{options.seed}/{request.id}")
             entered.append(_Row(request, options, length, length, random))
-        self._choose(logits, rows, places, entered)
+        draw = self._set_points(entered, places, rows)
+        tokens = rows.choose(logits, places, draw=draw, constrained=False)
         self._rows += entered
         del self._waiting[: len(lump)]
+        self._asked(entered, tokens, computed=0)
 
-    def _decode(self, rows: _DeviceRows) -> None:
+    def _decode(self, rows: DeviceRows) -> None:
         """One token more for every row."""
-        places = slice(0, len(self._rows))
-        logits = self._engine.forward.decode(
-            rows.cache,
-            rows.tokens[places],
-            rows.positions[places],
-            rows.lengths[places],
-            longest=max(row.length for row in self._rows),
-        )
-        self.usage.add(places=self._places, filled=len(self._rows))
-        self.usage.compute([1] * len(self._rows))
-        rows.lengths[places] += 1
-        rows.positions[places] += 1
-        self._choose(logits, rows, places, self._rows)
+        if self._unheard and any(row.is_asked_out for row in self._rows):
+            # Nothing is computed for a row that may say no more, and which ones that are is on its way.
+            self._hear(keep=0)
+            return
+        draw = self._set_points(self._rows, slice(0, len(self._rows)), rows)
+        longest = max(row.length for row in self._rows)
+        tokens, computed = rows.decode(len(self._rows), longest, draw=draw, constrained=False)
         for row in self._rows:
             row.length += 1
+        self._asked(self._rows, tokens, computed=computed)
 
-    def _take_ended(self, rows: _DeviceRows) -> list[Completion]:
-        """Completions of the rows that have ended; their places are taken by others."""
+    def _take_leaving(self, rows: DeviceRows) -> list[Completion]:
+        """Completions of the rows that leave; their places are taken by others."""
         kept, ended = list(self._rows), []
-        for place in reversed(range(len(kept))):
-            row = kept[place]
-            if row.has_ended(self._engine.stop_ids):
-                ended.append(self._engine.completion(row.request, row.answer, row.prompt_tokens))
-                last = kept.pop()
-                if last is not row:
-                    rows.move(len(kept), place, length=last.length)
-                    kept[place] = last
+        for row in reversed(self._leaving()):
+            assert row.end is not None
+            ended.append(self._engine.completion(row.request, row.answer, row.prompt_tokens, row.end))
+            place, last = kept.index(row), kept.pop()
+            if last is row:
+                rows.leave(place)
+            else:
+                rows.move(len(kept), place, length=last.length)
+                kept[place] = last
         self._rows = kept
         return ended
 
-    def _prefill(self, newcomers: Sequence[Newcomer], rows: _DeviceRows, places: slice) -> torch.Tensor:
+    def _prefill(self, newcomers: Sequence[Newcomer], rows: DeviceRows, places: slice) -> torch.Tensor:
         """Logits [rows, vocabulary] behind the prompts of newcomers that share their text."""
         forward, text = self._engine.forward, newcomers[0].text
-        start = len(text.before)
-        rows.cache.copy(text.cache, 0, places, cells=start)
+        start = text.reused
+        if text.cache is None:
+            rows.cache.clear(places)
+        else:
+            rows.cache.reserve(start)
+            rows.cache.copy(text.cache, 0, places, cells=start)
         rest = [newcomer.tokens[start:] for newcomer in newcomers]
         positions = [newcomer.positions[:, start:].T for newcomer in newcomers]
+        photos = [newcomer.photo for newcomer in newcomers]
         self.usage.compute([len(tokens) for tokens in rest])
         hidden = forward.prefill(
             rows.cache,
@@ -185,20 +183,44 @@ class RefillBatch:
             pad_sequence(positions, batch_first=True).permute(2, 0, 1),
             start=start,
             photos={
-                "pixel_values": torch.cat([newcomer.pixel_values for newcomer in newcomers]),
-                "image_grid_thw": torch.cat([newcomer.image_grid_thw for newcomer in newcomers]),
+                "pixel_values": _together([photo.pixel_values for photo in photos]),
+                "image_grid_thw": _together([photo.image_grid_thw for photo in photos]),
             },
         )
         last = torch.tensor([len(tokens) - 1 for tokens in rest])
         return forward.logits(hidden[torch.arange(len(rest)), last])
 
-    def _choose(
-        self, logits: torch.Tensor, rows: _DeviceRows, places: slice, entries: Sequence[_Row]
-    ) -> None:
-        """The next token of those rows."""
-        tokens = rows.next_token.choose(
-            logits, places, [row.options for row in entries], [row.random for row in entries]
-        )
-        rows.tokens[places] = tokens
-        for row, token in zip(entries, tokens.tolist(), strict=True):
-            row.answer.append(token)
+    def _set_points(self, entries: Sequence[_Row], places: slice, rows: DeviceRows) -> bool:
+        """Throw the dice for rows that sample; whether there are any."""
+        if all(row.options.greedy for row in entries):
+            return False
+        rows.set_points([0.0 if row.options.greedy else row.random.random() for row in entries], places)
+        return True
+
+    def _asked(self, entries: Sequence[_Row], tokens: HostTokens, *, computed: int) -> None:
+        """The device was asked for one more token of those rows."""
+        for row in entries:
+            row.asked += 1
+        self._unheard.append(_Unheard(list(entries), tokens, computed))
+        self._hear(keep=self._engine.policy.behind)
+
+    def _hear(self, *, keep: int) -> None:
+        """Look at the tokens of all but the newest steps, and at what has ended by them."""
+        while len(self._unheard) > keep:
+            unheard = self._unheard.popleft()
+            live = 0
+            for row, token in zip(unheard.rows, unheard.tokens.read(), strict=True):
+                # What comes behind an answer's end was under way when that was not known.
+                if row.end is None:
+                    live += 1
+                    row.answer.append(token)
+                    row.end = self._engine.end_of(row.answer, row.options)
+            if unheard.computed:
+                self.usage.add(places=self._places, filled=live)
+                self.usage.tokens += unheard.computed
+                self.usage.padding += unheard.computed - live
+
+
+def _together(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One after the other; a single one as it is, pinned or not."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))

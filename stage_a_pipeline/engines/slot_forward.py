@@ -24,14 +24,15 @@ class SlotForward:
         """Number of logits."""
         return int(self._model.lm_head.out_features)
 
-    def empty_cache(self, rows: int) -> SlotCache:
-        """Slots for that many rows."""
+    def empty_cache(self, rows: int, *, growth: int) -> SlotCache:
+        """Slots for that many rows, which grow by so many cells at a time."""
         config = self._model.config.text_config
         return SlotCache(
             layers=config.num_hidden_layers,
             rows=rows,
             heads=config.num_key_value_heads,
             head_size=config.head_dim,
+            growth=growth,
             dtype=self._model.dtype,
             device=self.device,
         )
@@ -68,14 +69,15 @@ class SlotForward:
         """
         end = start + tokens.shape[1]
         cells = torch.arange(end, device=self.device)
+        cache.reserve(end)
         cache.for_prompts(slots, start=start, end=end)
         hidden: torch.Tensor = self._model.model(
-            input_ids=tokens.to(self.device),
-            position_ids=positions.to(self.device),
+            input_ids=tokens.to(self.device, non_blocking=True),
+            position_ids=positions.to(self.device, non_blocking=True),
             attention_mask=(cells <= cells[start:, None])[None, None],
             past_key_values=cache,
             use_cache=True,
-            **{name: values.to(self.device) for name, values in (photos or {}).items()},
+            **{name: values.to(self.device, non_blocking=True) for name, values in (photos or {}).items()},
         ).last_hidden_state
         return hidden
 
@@ -86,14 +88,15 @@ class SlotForward:
         positions: torch.Tensor,
         lengths: torch.Tensor,
         *,
-        longest: int,
+        window: int,
     ) -> torch.Tensor:
         """Logits [rows, vocabulary] behind one more token of each of the first rows.
 
-        `tokens`, their rotary `positions` and the `lengths` of the slots so far are [rows].
+        `tokens`, their rotary `positions` and the `lengths` of the slots so far are [rows]; all lengths are
+        below `window`, and the slots have as many cells. Nothing is read back to the host.
         """
-        cells = torch.arange(longest + 1, device=self.device)
-        cache.for_one_token_each(lengths, longest=longest)
+        cells = torch.arange(window, device=self.device)
+        cache.for_one_token_each(lengths, window=window)
         text_model = self._model.model.language_model
         hidden = text_model(
             inputs_embeds=text_model.embed_tokens(tokens[:, None]),

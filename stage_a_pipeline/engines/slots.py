@@ -8,13 +8,10 @@ written into the slots behind the last row while the others stand still.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
-
-_CELLS: Final = 64
-"""Slots grow by multiples of this, so that they grow seldom."""
 
 
 @dataclass(slots=True)
@@ -22,7 +19,7 @@ class _Plan:
     """Where the next forward writes and reads in every layer; shared by the layers, so that they do not
     point back to the cache and keep it alive."""
 
-    cells: int
+    cells: int = 0
     write: tuple[slice | torch.Tensor, ...] = ()
     read: tuple[slice, ...] = ()
     one_token_each: bool = False
@@ -83,16 +80,28 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """The slots of all layers.
+    """The slots of all layers; they grow by `growth` cells at a time, or a multiple of it.
 
-    Every forward through the model follows a call of `for_prompts` or `for_one_token_each`.
+    Every forward through the model follows a call of `for_prompts` or `for_one_token_each`, and cells are
+    there once they were asked for by `reserve`.
     """
 
     def __init__(
-        self, *, layers: int, rows: int, heads: int, head_size: int, dtype: torch.dtype, device: torch.device
+        self,
+        *,
+        layers: int,
+        rows: int,
+        heads: int,
+        head_size: int,
+        growth: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        self._plan = _Plan(cells=_CELLS)
-        shape = (2, rows, heads, _CELLS, head_size)
+        self.moves = 0
+        """How often the slots came to another place in memory."""
+        self._plan = _Plan()
+        self._growth = growth
+        shape = (2, rows, heads, 0, head_size)
         self._slot_layers = [
             SlotLayer(self._plan, torch.zeros(shape, dtype=dtype, device=device)) for _ in range(layers)
         ]
@@ -100,30 +109,34 @@ class SlotCache(Cache):
 
     def for_prompts(self, slots: slice, *, start: int, end: int) -> None:
         """The next forward brings tokens for the cells from `start` to `end` of those slots."""
-        self._reserve(end)
         self._plan.write = (slots, slice(None), slice(start, end))
         self._plan.read = (slots, slice(None), slice(end))
         self._plan.one_token_each = False
 
-    def for_one_token_each(self, lengths: torch.Tensor, *, longest: int) -> None:
+    def for_one_token_each(self, lengths: torch.Tensor, *, window: int) -> None:
         """The next forward brings one token for each of the first slots, behind its length.
 
-        `lengths` is [rows], and `longest` the largest of them.
+        `lengths` is [rows], each below `window`: the cells that are looked at, as far as masks allow.
         """
-        self._reserve(longest + 1)
         self._plan.write = (torch.arange(len(lengths), device=lengths.device), slice(None), lengths)
-        self._plan.read = (slice(len(lengths)), slice(None), slice(longest + 1))
+        self._plan.read = (slice(len(lengths)), slice(None), slice(window))
         self._plan.one_token_each = True
 
     def copy(self, source: SlotCache, from_slot: int, to_slots: slice, *, cells: int) -> None:
         """The first cells of a slot of `source` (which may be this cache) into slots of this one, which
         are empty behind them."""
-        self._reserve(cells)
         for layer, other in zip(self._slot_layers, source._slot_layers, strict=True):
             layer.copy(other, from_slot, to_slots, cells)
 
-    def _reserve(self, cells: int) -> None:
+    def clear(self, slots: slice) -> None:
+        """Empty some slots: see `SlotLayer.copy`."""
+        for layer in self._slot_layers:
+            layer.states[:, slots] = 0
+
+    def reserve(self, cells: int) -> None:
+        """See that every slot has so many cells."""
         if cells > self._plan.cells:
-            self._plan.cells = -(-cells // _CELLS) * _CELLS
+            self._plan.cells = -(-cells // self._growth) * self._growth
+            self.moves += 1
             for layer in self._slot_layers:
                 layer.grow()

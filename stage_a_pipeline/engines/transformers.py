@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch
@@ -28,17 +29,24 @@ class TransformersEngine(Qwen3VL):
         """See Engine."""
         if not requests:
             return []
+        from stage_a_pipeline.engines.repetition_stop import RepetitionStop
+
         with self.translated_errors(), self.inference_mode():
             inputs = self._inputs(requests)
             assert_left_padded(inputs["attention_mask"])
             if not options.greedy:
                 self._torch.manual_seed(_batch_seed(options.seed, requests))
-            sequences = self._model.generate(**inputs, **self._generation_arguments(options))
+            width = inputs["input_ids"].shape[1]
+            repetition = RepetitionStop(width, self.stop_ids, partial(self.goes_in_circles, options=options))
+            sequences = self._model.generate(
+                **inputs, **self._generation_arguments(options), stopping_criteria=[repetition]
+            )
             prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
-            answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+            generated = sequences[:, width:].tolist()
+        answers = [repetition.answer(row, tokens) for row, tokens in enumerate(generated)]
         return [
-            self.completion(request, tokens, length)
-            for request, tokens, length in zip(requests, answers, prompt_tokens, strict=True)
+            self.completion(request, answer, length, self.end_of(answer, options) or "length")
+            for request, answer, length in zip(requests, answers, prompt_tokens, strict=True)
         ]
 
     def photo_tokens(self, requests: Sequence[Request]) -> list[PhotoTokens]:

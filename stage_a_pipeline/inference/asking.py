@@ -83,6 +83,8 @@ def answer_fingerprint(recipe: Recipe, ref: ImageRef, *, greedy: bool) -> Finger
 
 def answer_defect(completion: Completion) -> str | None:
     """Why a completion cannot stand as a summary; None when it can."""
+    if completion.finish_reason == "repetition":
+        return REPETITION
     reason = defect(clean_summary(completion.text))
     if completion.finish_reason == "length" and reason != REPETITION:
         return TRUNCATED

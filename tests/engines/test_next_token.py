@@ -28,7 +28,9 @@ class Rows:
 
     def choose(self, logits):
         rows = slice(0, len(logits))
-        return self.next_token.choose(logits, rows, self.options[rows], self.randoms[rows]).tolist()
+        self.next_token.points[rows, 0] = torch.tensor([each.random() for each in self.randoms[rows]])
+        draw = not all(each.greedy for each in self.options[rows])
+        return self.next_token.choose(logits, rows, draw=draw).tolist()
 
 
 def test_greedy_choice_is_that_of_transformers_penalty_included():
@@ -67,10 +69,10 @@ def test_draws_follow_the_distribution_that_transformers_would_sample(temperatur
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(3)) * 3
     scores = TemperatureLogitsWarper(temperature)(None, logits)
     expected = TopPLogitsWarper(top_p)(None, scores).softmax(dim=-1)[0]
-    options = GenerationOptions(9, temperature=temperature, top_p=top_p)
     count = 20_000
-    points = [(place + 0.5) / count for place in range(count)]
-    drawn = draw_tokens(logits.expand(count, -1), [options] * count, points)
+    points = (torch.arange(count)[:, None] + 0.5) / count
+    same = torch.ones(count, 1)
+    drawn = draw_tokens(logits.expand(count, -1), same * temperature, same * top_p, points)
     shares = torch.bincount(drawn, minlength=VOCABULARY) / count
     assert (shares - expected).abs().max() < 2 / count + 1e-4
     assert set(drawn.tolist()) == set(expected.nonzero().flatten().tolist()) or top_p == 1.0
@@ -88,6 +90,7 @@ def test_rows_of_one_batch_may_sample_or_not():
 
 def test_a_point_that_rounds_to_one_stays_in_the_nucleus():
     scores = torch.linspace(3.0, -3.0, VOCABULARY)[None]
-    options = [GenerationOptions(9, temperature=1.0, top_p=0.5)]
     in_nucleus = TopPLogitsWarper(0.5)(None, scores).isfinite().sum()
-    assert draw_tokens(scores, options, [1 - 2**-30]).tolist() == [int(in_nucleus) - 1]
+    one = torch.ones(1, 1)
+    drawn = draw_tokens(scores, one, one * 0.5, torch.tensor([[1 - 2**-30]]))
+    assert drawn.tolist() == [int(in_nucleus) - 1]

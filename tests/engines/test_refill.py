@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from stage_a_pipeline.engines.base import GenerationOptions, Request
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.refill import RefillEngine
+from stage_a_pipeline.engines.refill_policy import CPU
 from stage_a_pipeline.engines.transformers import TransformersEngine
 from stage_a_pipeline.errors import EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.prompts import Prompt
@@ -116,7 +117,7 @@ def test_the_beginning_of_a_prompt_is_computed_once(engine, requests, monkeypatc
     beginnings = [tokens for start, tokens, _ in prefilled if start == 0]
     assert len(beginnings) == 1
     assert all(start == beginnings[0] for start, _, with_photo in prefilled if with_photo)
-    assert sum(with_photo for *_, with_photo in prefilled) == 2 * 4, "in lumps of two at eight rows"
+    assert sum(with_photo for *_, with_photo in prefilled) == 2 * 8
 
 
 def test_a_request_that_fails_leaves_the_engine_usable_and_tells_who_was_under_way(engine, requests, singles):
@@ -153,7 +154,7 @@ def test_a_prompt_with_another_place_for_a_photo_is_an_error(engine, requests, u
 def test_a_lack_of_memory_for_the_slots_is_its_own_error_too(engine, requests, monkeypatch):
     import torch
 
-    def full(_rows):
+    def full(*_args, **_kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine.forward, "empty_cache", full)
@@ -196,19 +197,16 @@ def test_nothing_is_held_once_everybody_has_left(engine, requests):
 def test_infinite_states_of_one_photo_harm_nobody_who_takes_its_slot(engine, requests, monkeypatch):
     import torch
 
-    prepare = engine._newcomers.prepare
+    newcomer_of = engine._newcomers.newcomer
 
     def spoiled(request, options):
-        newcomer = prepare(request, options)
-        return (
-            replace(newcomer, pixel_values=newcomer.pixel_values * torch.inf)
-            if request.id == "bad"
-            else newcomer
-        )
+        newcomer = newcomer_of(request, options)
+        photo = replace(newcomer.photo, pixel_values=newcomer.photo.pixel_values * torch.inf)
+        return replace(newcomer, photo=photo) if request.id == "bad" else newcomer
 
     options = replace(OPTIONS, max_new_tokens=12)
     alone = {request.id: engine.generate([request], options)[0] for request in requests[1:6]}
-    monkeypatch.setattr(engine._newcomers, "prepare", spoiled)
+    monkeypatch.setattr(engine._newcomers, "newcomer", spoiled)
     bad = replace(requests[0], id="bad")
     long = replace(options, max_new_tokens=200, repetition_penalty=1.5)
     done, _ = run(
@@ -221,15 +219,21 @@ def test_infinite_states_of_one_photo_harm_nobody_who_takes_its_slot(engine, req
     assert {name: done[name] for name in alone} == alone
 
 
-def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests):
+@pytest.mark.parametrize(("lump", "taken"), [(1, 1), (4, 4), (9, 4)])
+def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests, monkeypatch, lump, taken):
+    monkeypatch.setattr(engine, "policy", replace(CPU, lump=lump))
     batch = engine.start_batch(16)
     assert batch.room == 16
     for request in requests[:15]:
         batch.add(request, OPTIONS)
     assert batch.room == 1
-    batch.step()
-    free = 16 - len(batch.open)
-    assert batch.room == (free if free >= 4 else 0)
+    seen = set()
+    while batch.open:
+        batch.step()
+        free = 16 - len(batch.open)
+        seen.add(free)
+        assert batch.room == (free if free >= taken or free == 16 else 0)
+    assert min(seen) < 4, "a batch that never had few places free shows nothing"
 
 
 def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
@@ -237,8 +241,8 @@ def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
         expected = static_engine._inputs([request])
         newcomer = engine.newcomer(request, OPTIONS)
         assert newcomer.tokens.tolist() == expected["input_ids"][0].tolist()
-        assert (newcomer.pixel_values == expected["pixel_values"]).all()
-        assert newcomer.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
+        assert (newcomer.photo.pixel_values == expected["pixel_values"]).all()
+        assert newcomer.photo.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
 
 
 @pytest.fixture(scope="module", params=[(8, 2, False), (6, 3, True)], ids=["untied", "tied"])

@@ -1,0 +1,38 @@
+"""`generate`'s rows ended one by one where they go in circles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria
+
+
+class RepetitionStop(StoppingCriteria):
+    """Ends a row as soon as `is_over` says so of its generated tokens, and remembers where that was.
+
+    `prompt_tokens` is the width of the padded prompts, `stop_ids` are the tokens that end a row anyway.
+    """
+
+    def __init__(
+        self, prompt_tokens: int, stop_ids: Sequence[int], is_over: Callable[[Sequence[int]], bool]
+    ) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._stop_ids = stop_ids
+        self._is_over = is_over
+        self._lengths: dict[int, int] = {}
+
+    def __call__(self, input_ids: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        """Which rows of `input_ids` [rows, tokens] are over, as [rows]."""
+        for row, answer in enumerate(input_ids[:, self._prompt_tokens :].tolist()):
+            if row not in self._lengths and answer == self.answer(row, answer) and self._is_over(answer):
+                self._lengths[row] = len(answer)
+        over = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        over[list(self._lengths)] = True
+        return over
+
+    def answer(self, row: int, generated: Sequence[int]) -> Sequence[int]:
+        """The row's own tokens among the `generated` ones, its stop token included: padding follows."""
+        end = next((place for place, token in enumerate(generated) if token in self._stop_ids), None)
+        return generated[: end + 1 if end is not None else self._lengths.get(row)]
