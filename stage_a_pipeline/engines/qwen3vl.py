@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stage_a_pipeline.engines.base import Completion, FinishReason, GenerationOptions, InputTrace, Request
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.loading import FILLER_TOKEN, load_model, load_processor, usable_device
+from stage_a_pipeline.engines.memory import free_bytes, most_rows, request_memory, rows_in
 from stage_a_pipeline.errors import CheckpointError, EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.images import fit_pixels, rgb_sha256
 from stage_a_pipeline.prompts import Prompt
@@ -44,6 +45,9 @@ class Qwen3VL(ABC):
 
     Raises CheckpointError for a checkpoint, an adapter or a device that cannot be used.
     """
+
+    prefilled_together: int | None = None
+    """How many prompts of a batch are computed at once; None: all."""
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, device: str) -> None:
         import torch
@@ -94,15 +98,22 @@ class Qwen3VL(ABC):
         processor = self._processor.image_processor
         return int(size[0] * size[1] // (processor.patch_size * processor.merge_size) ** 2)
 
-    def fitting_rows(
-        self,
-        prompts: Collection[Prompt],  # noqa: ARG002
-        *,
-        max_pixels: int,  # noqa: ARG002
-        max_new_tokens: int,  # noqa: ARG002
-    ) -> int:
+    def fitting_rows(self, prompts: Collection[Prompt], *, max_pixels: int, max_new_tokens: int) -> int:
         """See Engine."""
-        return 32
+        image_tokens = self.image_tokens(self.target_size(1 << 12, 1 << 12, max_pixels=max_pixels))
+        request = request_memory(
+            self._model.config,
+            prompt_tokens=max(map(self.text_tokens, prompts)) + image_tokens,
+            patches=image_tokens * self._processor.image_processor.merge_size**2,
+            answer_tokens=max_new_tokens,
+            item_bytes=self._dtype.itemsize,
+        )
+        return rows_in(
+            free_bytes(self._device),
+            request,
+            prefilled_together=self.prefilled_together,
+            most=most_rows(self._device),
+        )
 
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:
         """See Engine."""

@@ -285,3 +285,73 @@ def test_a_checkpoint_of_another_shape_answers_as_generate_does(grouped_heads, r
     assert len({completion.text for completion in expected}) > len(requests) / 2
     done, _ = run(RefillEngine(grouped_heads, EngineSettings(), "cpu"), requests, rows=5, options=options)
     assert [done[request.id] for request in requests] == expected
+
+
+def test_an_answer_that_goes_in_circles_is_cut_alike_in_every_engine(requests):
+    checkpoint = resolve_checkpoint("builtin")
+    engines = [kind(checkpoint, EngineSettings(), "cpu") for kind in (TransformersEngine, RefillEngine)]
+    for engine in engines:
+        favourite = engine._processor.tokenizer("统")["input_ids"][-1]
+        engine._model.lm_head.register_forward_hook(lambda _m, _a, logits, x=favourite: _favour(logits, x))
+    options = replace(OPTIONS, max_new_tokens=700)
+    static, refill = ([engine.generate(requests[:3], options)] for engine in engines)
+    assert static == refill
+    assert {(c.finish_reason, c.generated_tokens) for c in static[0]} == {("repetition", 256)}
+    patient = replace(options, repetition_stop=False)
+    for engine in engines:
+        whole = engine.generate(requests[:1], patient)[0]
+        assert (whole.finish_reason, whole.generated_tokens) == ("length", 700)
+
+
+def _favour(logits, token):
+    logits[..., token] += 1000.0
+    return logits
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_beginnings_that_are_computed_anew_change_no_answer(requests, singles, rows):
+    settings = EngineSettings(prefix_reuse=False)
+    engine = RefillEngine(resolve_checkpoint("builtin"), settings, "cpu")
+    done, batch = run(engine, requests, rows=rows)
+    assert [done[request.id] for request in requests] == singles
+    assert batch.usage.tokens > sum(completion.prompt_tokens for completion in singles)
+    assert not any(text.cache for text in engine._newcomers._texts.values())
+
+
+def test_all_text_may_stand_before_the_photo(engine, static_engine, requests):
+    moved = [
+        replace(request, prompt=replace(request.prompt, text_before_image=True)) for request in requests[:6]
+    ]
+    expected = [static_engine.generate([request], OPTIONS)[0] for request in moved]
+    done, _ = run(engine, moved, rows=4)
+    assert [done[request.id] for request in moved] == expected
+    for request, before in zip(moved, requests, strict=False):
+        text, usual = (engine._newcomers.newcomer(each, OPTIONS).text for each in (request, before))
+        assert len(text.before) + len(text.after) == len(usual.before) + len(usual.after)
+        assert len(text.after) < 8 < len(usual.after), "no more than the end of the turn is left behind"
+
+
+def test_what_was_prepared_on_another_thread_is_what_would_be_prepared_here(engine, requests, singles):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        prepared = list(pool.map(engine.prepare, [request.image for request in requests]))
+    ahead = [
+        replace(request, prepared=photo, image=None)
+        for request, photo in zip(requests, prepared, strict=True)
+    ]
+    done, _ = run(engine, ahead, rows=5)
+    assert [done[request.id] for request in requests] == singles
+
+
+def test_patches_are_let_go_once_they_are_on_the_device(engine, requests):
+    batch = engine.start_batch(2)
+    batch.add(replace(requests[0], prepared=engine.prepare(requests[0].image)), OPTIONS)
+    batch.add(requests[1], replace(OPTIONS, max_new_tokens=1))
+    batch.step()
+    assert [(request.id, request.prepared) for request, _ in batch.open] == [("r0", None)]
+
+
+def test_a_photo_that_cannot_be_prepared_is_an_error_of_the_engine(engine):
+    with pytest.raises(EngineError, match="reshape"):
+        engine.prepare(Pillow.new("RGB", (200, 150)))
