@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class _Row:
+class Row:
     """A request under way. `length` counts the filled cells of its slot and `asked` the tokens that the
     device was asked for; `answer` holds those of them that the host has heard of."""
 
@@ -49,7 +49,7 @@ class _Row:
 class _Unheard:
     """Tokens of rows that the host has not looked at; a decoding step `computed` so many rows for them."""
 
-    rows: Sequence[_Row]
+    rows: Sequence[Row]
     tokens: HostTokens
     computed: int
 
@@ -67,7 +67,7 @@ class RefillBatch:
         self._places = places
         self._lump = max(1, min(engine.policy.lump, places // 4))
         self._waiting: list[tuple[Request, GenerationOptions]] = []
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._unheard: deque[_Unheard] = deque()
         self._device_rows: DeviceRows | None = None
 
@@ -104,7 +104,7 @@ class RefillBatch:
             self._device_rows = None
         return ended
 
-    def _leaving(self) -> list[_Row]:
+    def _leaving(self) -> list[Row]:
         """Rows that have ended, and leave before anybody goes on."""
         return [row for row in self._rows if row.end is not None]
 
@@ -128,7 +128,7 @@ class RefillBatch:
             # The patches are on the device, and large.
             request = replace(newcomer.request, prepared=None)
             random = Random(f"{options.seed}/{request.id}")
-            entered.append(_Row(request, options, length, length, random))
+            entered.append(Row(request, options, length, length, random))
         draw = self._set_points(entered, places, rows)
         tokens = rows.choose(logits, places, draw=draw, constrained=False)
         self._rows += entered
@@ -190,14 +190,14 @@ class RefillBatch:
         last = torch.tensor([len(tokens) - 1 for tokens in rest])
         return forward.logits(hidden[torch.arange(len(rest)), last])
 
-    def _set_points(self, entries: Sequence[_Row], places: slice, rows: DeviceRows) -> bool:
+    def _set_points(self, entries: Sequence[Row], places: slice, rows: DeviceRows) -> bool:
         """Throw the dice for rows that sample; whether there are any."""
         if all(row.options.greedy for row in entries):
             return False
         rows.set_points([0.0 if row.options.greedy else row.random.random() for row in entries], places)
         return True
 
-    def _asked(self, entries: Sequence[_Row], tokens: HostTokens, *, computed: int) -> None:
+    def _asked(self, entries: Sequence[Row], tokens: HostTokens, *, computed: int) -> None:
         """The device was asked for one more token of those rows."""
         for row in entries:
             row.asked += 1

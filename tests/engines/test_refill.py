@@ -293,14 +293,14 @@ def test_an_answer_that_goes_in_circles_is_cut_alike_in_every_engine(requests):
     for engine in engines:
         favourite = engine._processor.tokenizer("统")["input_ids"][-1]
         engine._model.lm_head.register_forward_hook(lambda _m, _a, logits, x=favourite: _favour(logits, x))
-    options = replace(OPTIONS, max_new_tokens=700)
+    options = replace(OPTIONS, max_new_tokens=320)
     static, refill = ([engine.generate(requests[:3], options)] for engine in engines)
     assert static == refill
     assert {(c.finish_reason, c.generated_tokens) for c in static[0]} == {("repetition", 256)}
     patient = replace(options, repetition_stop=False)
     for engine in engines:
         whole = engine.generate(requests[:1], patient)[0]
-        assert (whole.finish_reason, whole.generated_tokens) == ("length", 700)
+        assert (whole.finish_reason, whole.generated_tokens) == ("length", 320)
 
 
 def _favour(logits, token):
