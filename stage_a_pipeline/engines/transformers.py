@@ -33,7 +33,10 @@ class TransformersEngine(Qwen3VL):
             assert_left_padded(inputs["attention_mask"])
             if not options.greedy:
                 self._torch.manual_seed(_batch_seed(options.seed, requests))
-            sequences = self._model.generate(**inputs, **self._generation_arguments(options))
+            arguments = self._generation_arguments(options)
+            sequences = self._model.generate(
+                **inputs, **arguments, logits_processor=self._grammar_masks(requests)
+            )
             prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
             answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return [
@@ -63,6 +66,14 @@ class TransformersEngine(Qwen3VL):
             do_resize=False,
         )
         return inputs.to(self._device, self._dtype)
+
+    def _grammar_masks(self, requests: Sequence[Request]) -> list[Any]:
+        """What `generate` applies to its scores behind the repetition penalty, before temperature."""
+        if all(request.grammar is None for request in requests):
+            return []
+        from stage_a_pipeline.engines.grammar import SummariesOnly
+
+        return [SummariesOnly([self.start_grammar(request) for request in requests])]
 
     def _generation_arguments(self, options: GenerationOptions) -> dict[str, Any]:
         arguments: dict[str, Any] = {
