@@ -6,7 +6,7 @@ import pytest
 
 import stage_a_pipeline.engines
 from stage_a_pipeline.cleaning import clean_summary, defect
-from stage_a_pipeline.engines import engine_hash, load_engine
+from stage_a_pipeline.engines import engine_hash, load_engine, summary_grammar
 from stage_a_pipeline.engines.base import GenerationOptions
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.evaluation.form import summary_defect
@@ -96,17 +96,22 @@ def test_the_grammar_belongs_to_the_fingerprint_once_it_is_on(monkeypatch):
     assert engine_hash(ON) != before
 
 
-def test_another_vocabulary_is_another_version(monkeypatch):
-    from stage_a_pipeline.engines import summary_grammar
+@pytest.fixture
+def forget_grammars():
+    def forget():
+        summary_grammar.summary_grammar.cache_clear()
+        summary_grammar.grammar_version.cache_clear()
 
+    yield forget
+    forget()
+
+
+def test_another_vocabulary_is_another_version(monkeypatch, forget_grammars):
     before = summary_grammar.grammar_version()
     fewer = {dataset: categories[:-1] for dataset, categories in VOCABULARY.items()}
     monkeypatch.setattr(summary_grammar, "VOCABULARY", fewer)
-    for cached in (summary_grammar.summary_grammar, summary_grammar.grammar_version):
-        cached.cache_clear()
+    forget_grammars()
     assert summary_grammar.grammar_version() != before
-    for cached in (summary_grammar.summary_grammar, summary_grammar.grammar_version):
-        cached.cache_clear()
 
 
 @pytest.mark.parametrize("engine", ["refill", "transformers"])
