@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +12,9 @@ from stage_a_pipeline.engines.captured_steps import CapturedSteps, CudaGraphs
 from stage_a_pipeline.engines.next_token import NextToken
 from stage_a_pipeline.engines.refill_policy import RefillPolicy, StepShape
 from stage_a_pipeline.engines.slot_forward import SlotForward
+
+if TYPE_CHECKING:
+    from stage_a_pipeline.engines.grammar import GrammarState
 
 
 class HostTokens:
@@ -75,6 +79,13 @@ class DeviceRows:
     def set_points(self, points: Sequence[float], rows: slice) -> None:
         """Where in their nucleus those rows draw next: see NextToken."""
         self.next_token.points[rows, 0] = torch.tensor(points).to(self._forward.device, non_blocking=True)
+
+    def allow(self, grammars: Sequence[GrammarState | None], rows: slice) -> None:
+        """What those rows may choose next where the choice is `constrained`; None: everything."""
+        from stage_a_pipeline.engines.grammar import allowed_tokens
+
+        vocabulary, device = self._forward.vocabulary, self._forward.device
+        self.next_token.allow(allowed_tokens(grammars, vocabulary, device), rows)
 
     def choose(self, logits: torch.Tensor, rows: slice, *, draw: bool, constrained: bool) -> HostTokens:
         """The first tokens of rows that have just entered, of `logits` [rows, vocabulary]."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from stage_a_pipeline.engines.grammar import GrammarState, SummaryGrammars
+
 _LONG_ANSWER: Final = 256
 _LOOK_EVERY: Final = 64
 """Tokens after which an answer is looked at for endless repetition, at first and then: 99% of summaries
@@ -58,6 +60,7 @@ class Qwen3VL(ABC):
         self._processor = load_processor(checkpoint)
         self._chat_texts: dict[Prompt, str] = {}
         self._text_tokens: dict[Prompt, int] = {}
+        self._grammars: SummaryGrammars | None = None
         tokenizer = self._processor.tokenizer
         known = tokenizer.get_vocab()
         self.stop_ids = [known[token] for token in STOP_TOKENS if token in known]
@@ -162,6 +165,20 @@ class Qwen3VL(ABC):
                 messages, add_generation_prompt=True, tokenize=False
             )
         return self._chat_texts[prompt]
+
+    def start_grammar(self, request: Request) -> GrammarState | None:
+        """The grammar of the request's answer, before its first token; None where anything may be said."""
+        if request.grammar is None:
+            return None
+        if self._grammars is None:
+            from stage_a_pipeline.engines.grammar import SummaryGrammars
+
+            self._grammars = SummaryGrammars(
+                self._processor.tokenizer,
+                vocabulary=self._model.lm_head.out_features,
+                stop_ids=self.stop_ids,
+            )
+        return self._grammars.start(request.grammar)
 
     def completion(
         self, request: Request, tokens: Sequence[int], prompt_tokens: int, reason: FinishReason

@@ -23,19 +23,22 @@ from stage_a_pipeline.engines.device_rows import DeviceRows, HostTokens
 from stage_a_pipeline.engines.newcomers import Newcomer
 
 if TYPE_CHECKING:
+    from stage_a_pipeline.engines.grammar import GrammarState
     from stage_a_pipeline.engines.refill import RefillEngine
 
 
 @dataclass(slots=True, eq=False)
 class Row:
     """A request under way. `length` counts the filled cells of its slot and `asked` the tokens that the
-    device was asked for; `answer` holds those of them that the host has heard of."""
+    device was asked for; `answer` holds those of them that the host has heard of, and `grammar`, where there
+    is one, what may follow them."""
 
     request: Request
     options: GenerationOptions
     prompt_tokens: int
     length: int
     random: Random
+    grammar: GrammarState | None
     asked: int = 0
     answer: list[int] = field(default_factory=list)
     end: FinishReason | None = None
@@ -128,22 +131,24 @@ class RefillBatch:
             # The patches are on the device, and large.
             request = replace(newcomer.request, prepared=None)
             random = Random(f"{options.seed}/{request.id}")
-            entered.append(Row(request, options, length, length, random))
-        draw = self._set_points(entered, places, rows)
-        tokens = rows.choose(logits, places, draw=draw, constrained=False)
+            grammar = self._engine.start_grammar(request)
+            entered.append(Row(request, options, length, length, random, grammar))
+        draw, constrained = self._set_choice(entered, places, rows)
+        tokens = rows.choose(logits, places, draw=draw, constrained=constrained)
         self._rows += entered
         del self._waiting[: len(lump)]
         self._asked(entered, tokens, computed=0)
 
     def _decode(self, rows: DeviceRows) -> None:
         """One token more for every row."""
-        if self._unheard and any(row.is_asked_out for row in self._rows):
-            # Nothing is computed for a row that may say no more, and which ones that are is on its way.
+        if self._unheard and any(row.is_asked_out or row.grammar for row in self._rows):
+            # A row that may say no more is not computed, and a grammar goes by what was said last.
             self._hear(keep=0)
-            return
-        draw = self._set_points(self._rows, slice(0, len(self._rows)), rows)
+            if self._leaving():
+                return
+        draw, constrained = self._set_choice(self._rows, slice(0, len(self._rows)), rows)
         longest = max(row.length for row in self._rows)
-        tokens, computed = rows.decode(len(self._rows), longest, draw=draw, constrained=False)
+        tokens, computed = rows.decode(len(self._rows), longest, draw=draw, constrained=constrained)
         for row in self._rows:
             row.length += 1
         self._asked(self._rows, tokens, computed=computed)
@@ -190,12 +195,17 @@ class RefillBatch:
         last = torch.tensor([len(tokens) - 1 for tokens in rest])
         return forward.logits(hidden[torch.arange(len(rest)), last])
 
-    def _set_points(self, entries: Sequence[Row], places: slice, rows: DeviceRows) -> bool:
-        """Throw the dice for rows that sample; whether there are any."""
-        if all(row.options.greedy for row in entries):
-            return False
-        rows.set_points([0.0 if row.options.greedy else row.random.random() for row in entries], places)
-        return True
+    def _set_choice(self, entries: Sequence[Row], places: slice, rows: DeviceRows) -> tuple[bool, bool]:
+        """Throw the dice for rows that sample, and tell rows with a grammar what it allows; whether there
+        are such rows."""
+        draw = not all(row.options.greedy for row in entries)
+        if draw:
+            points = [0.0 if row.options.greedy else row.random.random() for row in entries]
+            rows.set_points(points, places)
+        constrained = any(row.grammar for row in entries)
+        if constrained:
+            rows.allow([row.grammar for row in entries], places)
+        return draw, constrained
 
     def _asked(self, entries: Sequence[Row], tokens: HostTokens, *, computed: int) -> None:
         """The device was asked for one more token of those rows."""
@@ -215,6 +225,8 @@ class RefillBatch:
                     live += 1
                     row.answer.append(token)
                     row.end = self._engine.end_of(row.answer, row.options)
+                    if row.grammar is not None:
+                        row.grammar.accept(token)
             if unheard.computed:
                 self.usage.add(places=self._places, filled=live)
                 self.usage.tokens += unheard.computed

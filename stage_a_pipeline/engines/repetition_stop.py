@@ -10,27 +10,31 @@ from transformers import StoppingCriteria
 
 
 class RepetitionStop(StoppingCriteria):
-    """Ends a row as soon as `is_over` says so of its generated tokens, and remembers where that was.
+    """Ends a row as soon as `is_endless` says so of its generated tokens, and remembers where that was.
 
     `prompt_tokens` is the width of the padded prompts, `stop_ids` are the tokens that end a row anyway.
     """
 
     def __init__(
-        self, prompt_tokens: int, stop_ids: Sequence[int], is_over: Callable[[Sequence[int]], bool]
+        self, prompt_tokens: int, stop_ids: Sequence[int], is_endless: Callable[[Sequence[int]], bool]
     ) -> None:
         self._prompt_tokens = prompt_tokens
         self._stop_ids = stop_ids
-        self._is_over = is_over
+        self._is_endless = is_endless
         self._lengths: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, *_args: Any, **_kwargs: Any) -> torch.Tensor:
         """Which rows of `input_ids` [rows, tokens] are over, as [rows]."""
         for row, answer in enumerate(input_ids[:, self._prompt_tokens :].tolist()):
-            if row not in self._lengths and answer == self.answer(row, answer) and self._is_over(answer):
+            if row not in self._lengths and answer == self.answer(row, answer) and self._is_endless(answer):
                 self._lengths[row] = len(answer)
         over = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         over[list(self._lengths)] = True
         return over
+
+    def is_over(self, row: int) -> bool:
+        """Whether that row was ended here."""
+        return row in self._lengths
 
     def answer(self, row: int, generated: Sequence[int]) -> Sequence[int]:
         """The row's own tokens among the `generated` ones, its stop token included: padding follows."""

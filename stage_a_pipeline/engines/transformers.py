@@ -15,6 +15,8 @@ from stage_a_pipeline.errors import EngineError
 if TYPE_CHECKING:
     import torch
 
+    from stage_a_pipeline.engines.repetition_stop import RepetitionStop
+
 
 class TransformersEngine(Qwen3VL):
     """Qwen3-VL in batches that run to the end of their longest answer.
@@ -39,7 +41,10 @@ class TransformersEngine(Qwen3VL):
             width = inputs["input_ids"].shape[1]
             repetition = RepetitionStop(width, self.stop_ids, partial(self.goes_in_circles, options=options))
             sequences = self._model.generate(
-                **inputs, **self._generation_arguments(options), stopping_criteria=[repetition]
+                **inputs,
+                **self._generation_arguments(options),
+                stopping_criteria=[repetition],
+                logits_processor=self._grammar_masks(requests, repetition),
             )
             prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
             generated = sequences[:, width:].tolist()
@@ -71,6 +76,14 @@ class TransformersEngine(Qwen3VL):
             do_resize=False,
         )
         return inputs.to(self._device, self._dtype)
+
+    def _grammar_masks(self, requests: Sequence[Request], repetition: RepetitionStop) -> list[Any]:
+        """What `generate` applies to its scores behind the repetition penalty, before temperature."""
+        if all(request.grammar is None for request in requests):
+            return []
+        from stage_a_pipeline.engines.grammar import SummariesOnly
+
+        return [SummariesOnly([self.start_grammar(request) for request in requests], repetition.is_over)]
 
     def _generation_arguments(self, options: GenerationOptions) -> dict[str, Any]:
         arguments: dict[str, Any] = {

@@ -13,6 +13,7 @@ from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import ImageRef
+from stage_a_pipeline.vocabulary import Dataset
 
 TRUNCATED: Final = "truncated"
 """Reason of an answer that was cut at `max_new_tokens`."""
@@ -20,11 +21,15 @@ TRUNCATED: Final = "truncated"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the photos of one mission are asked, and the fingerprint of all that shapes the answer."""
+    """How the photos of one mission are asked, and the fingerprint of all that shapes the answer.
+
+    With `grammar` the answers can only be summaries of that dataset.
+    """
 
     prompt: Prompt
     max_pixels: int
     fingerprint: Fingerprint
+    grammar: Dataset | None = None
 
 
 @dataclass(frozen=True, slots=True)

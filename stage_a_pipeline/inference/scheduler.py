@@ -360,7 +360,8 @@ class ShardScheduler:
 
     def _request(self, photo: _Photo) -> Request:
         assert photo.image is not None
-        return Request(request_id(photo.ref), photo.image, self._recipes[photo.ref.group.mission].prompt)
+        recipe = self._recipes[photo.ref.group.mission]
+        return Request(request_id(photo.ref), photo.image, recipe.prompt, recipe.grammar)
 
     def _key(self, photo: _Photo) -> _Key:
         return photo.content_sha256, self._answer_fingerprint(photo.ref)

@@ -103,7 +103,8 @@ def _recipe(mission: Mission, settings: Settings, engine: str) -> Recipe:
     )
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
     fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM)
-    return Recipe(prompt, max_pixels, fingerprint)
+    grammar = mission.dataset if settings.engine.structured_output else None
+    return Recipe(prompt, max_pixels, fingerprint, grammar)
 
 
 def run_shard(

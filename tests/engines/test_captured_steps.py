@@ -108,6 +108,19 @@ def test_recorded_steps_sample_as_others_do(engine, requests, traced, monkeypatc
     assert recorded == plain
 
 
+def test_recorded_steps_are_held_to_grammars_as_others_are(engine, static_engine, requests, traced):
+    pytest.importorskip("llguidance")
+    options = replace(OPTIONS, max_new_tokens=256, repetition_penalty=3.0)
+    held = [
+        replace(request, grammar="bbu") if place % 2 else request for place, request in enumerate(requests)
+    ]
+    short = [options if place % 2 else OPTIONS for place in range(len(held))]
+    done, _ = run(engine, held, rows=6, options=short)
+    assert traced.replayed > 10
+    expected = [static_engine.generate([each], its)[0] for each, its in zip(held, short, strict=True)]
+    assert [done[request.id] for request in held] == expected
+
+
 def test_a_batch_of_another_size_gets_rows_of_its_own(engine, requests, singles, traced):
     run(engine, requests[:4], rows=4)
     first = engine._kept_rows

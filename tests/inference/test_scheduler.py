@@ -4,6 +4,7 @@ import gc
 import shutil
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 from PIL import Image as Pillow
@@ -357,3 +358,19 @@ def test_a_cut_answer_may_be_twice_as_long_and_others_are_penalised():
 )
 def test_answer_defect(text, finish, expected):
     assert answer_defect(Completion("r", text, finish, 1, 1)) == expected
+
+
+def test_every_photo_is_asked_under_the_grammar_of_its_recipe(tmp_path, refs, monkeypatch):
+    asked = []
+
+    class Listening(FakeEngine):
+        def generate(self, requests, options):
+            asked.extend(request.grammar for request in requests)
+            return super().generate(requests, options)
+
+    run(tmp_path, refs, Listening(), journal="free")
+    assert set(asked) == {None}
+    asked.clear()
+    monkeypatch.setitem(globals(), "RECIPE", replace(RECIPE, grammar="bbu"))
+    run(tmp_path, refs, Listening())
+    assert asked == ["bbu"] * len(refs)
