@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -69,6 +69,31 @@ class Audience:
     progress: ProgressListener | None
     warning: Callable[[str], None]
     log: Callable[[str], None]
+
+
+PhotoKey = tuple[str, Fingerprint]
+"""What an answer belongs to: a photo's content hash, and the fingerprint of all else that it depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How the photos of a shard are asked: by the recipe of their mission, decoded greedily or not."""
+
+    recipes: Mapping[str, Recipe]
+    greedy: bool
+
+    def recipe(self, ref: ImageRef) -> Recipe:
+        """The recipe of that photo's mission."""
+        return self.recipes[ref.group.mission]
+
+    def fingerprint(self, ref: ImageRef) -> Fingerprint:
+        """See `answer_fingerprint`."""
+        return answer_fingerprint(self.recipe(ref), ref, greedy=self.greedy)
+
+    def ordeal(self, ref: ImageRef, content_sha256: str, crashes: int) -> Ordeal:
+        """What the watch is told of a photo that is about to be decoded or asked."""
+        fingerprint = self.fingerprint(ref)
+        return Ordeal(request_id(ref), ref.group.mission, content_sha256, fingerprint, crashes)
 
 
 def request_id(ref: ImageRef) -> str:
