@@ -19,6 +19,7 @@ LAYERS = (
         "__init__",
         "errors",
         "vocabulary",
+        "colours",
         "model_json",
         "repetition",
         "jpeg_segments",

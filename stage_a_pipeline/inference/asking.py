@@ -8,6 +8,7 @@ from typing import Final
 
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace
+from stage_a_pipeline.images import DecodeMode
 from stage_a_pipeline.inference.batching import BatchingMode
 from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
@@ -25,6 +26,7 @@ class Recipe:
     prompt: Prompt
     max_pixels: int
     fingerprint: Fingerprint
+    decode: DecodeMode = "exact"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,9 +128,10 @@ class PhotosAhead:
         return Photo(ref, sha256, image, self._clock() - started)
 
     def _decode(self, ref: ImageRef, file: PhotoFile, crashes: int = 0) -> Image:
-        fit = partial(self._engine.target_size, max_pixels=self._questions.recipe(ref).max_pixels)
+        recipe = self._questions.recipe(ref)
+        fit = partial(self._engine.target_size, max_pixels=recipe.max_pixels)
         with self._watched(ref, file.sha256, crashes):
-            return decode_photo(file, fit=fit)
+            return decode_photo(file, fit=fit, decode=recipe.decode)
 
     @contextmanager
     def _watched(self, ref: ImageRef, sha256: str, crashes: int) -> Iterator[None]:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from stage_a_pipeline.engines import engine_hash, generation_options, load_engine
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.images import DecodeMode
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe
 from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.devices import Worker, leased
@@ -22,7 +24,10 @@ from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 
-IMAGE_TRANSFORM = "upright-rgb-bicubic/1"
+IMAGE_TRANSFORM: Final[Mapping[DecodeMode, str]] = {
+    "exact": "upright-rgb-bicubic/1",
+    "fast": "upright-rgb-draft-bicubic/1",
+}
 """Names how bytes become pixels; a change of images.py that changes pixels changes this."""
 
 
@@ -102,8 +107,9 @@ def _recipe(mission: Mission, settings: Settings, engine: str) -> Recipe:
         text_before_image=prompts.text_before_image,
     )
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
-    fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM)
-    return Recipe(prompt, max_pixels, fingerprint)
+    decode = settings.inference.decode
+    fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM[decode])
+    return Recipe(prompt, max_pixels, fingerprint, decode)
 
 
 def run_shard(
