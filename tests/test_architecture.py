@@ -21,6 +21,7 @@ LAYERS = (
         "vocabulary",
         "colours",
         "model_json",
+        "photo_headers",
         "repetition",
         "jpeg_segments",
         "folders",
