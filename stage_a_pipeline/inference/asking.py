@@ -9,7 +9,7 @@ from typing import Final
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace
 from stage_a_pipeline.images import DecodeMode
-from stage_a_pipeline.inference.batching import BatchingMode
+from stage_a_pipeline.inference.batching import BatchingMode, Budget
 from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.prompts import Prompt
@@ -31,11 +31,24 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class BatchingOptions:
-    """How photos are gathered: rows per batch, across groups or not, and threads that decode ahead."""
+    """How photos are gathered: in which batches, and how far ahead.
+
+    Under way at once are at most `batch_size` photos, with `max_tokens` prompt tokens and `max_pixels`
+    pixels in all where these are set. `sort_window` photos at a time are asked in order of their size, 0
+    keeps their order; `decode_workers` threads decode ahead.
+    """
 
     batch_size: int
     mode: BatchingMode = "cross_group"
     decode_workers: int = 2
+    max_tokens: int | None = None
+    max_pixels: int | None = None
+    sort_window: int = 0
+
+    @property
+    def budget(self) -> Budget:
+        """What may be under way at once."""
+        return Budget(self.batch_size, self.max_tokens, self.max_pixels)
 
 
 class Watch:

@@ -1,4 +1,4 @@
-"""Photos ahead of the device: read and decoded on threads, in order, at most one batch of them."""
+"""Photos ahead of the device: read, decoded and prepared on threads, at most one batch of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from math import prod
 from typing import TYPE_CHECKING, Final
 
 from stage_a_pipeline.engines.base import Engine
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Questions, Watch, request_id
+from stage_a_pipeline.inference.batching import order_by_size
+from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, engine_failure
 from stage_a_pipeline.inference.conclusions import crashed, unreadable
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.photo_headers import photo_size
 from stage_a_pipeline.records import ImageRef, Rejection
 
 if TYPE_CHECKING:
@@ -35,11 +40,16 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Photo:
-    """A photo that was read; decoded only if no answer to it was known then, and nobody died over it."""
+    """A photo that was read; decoded only if no answer to it was known then, and nobody died over it.
+
+    `prepared` is what the engine made of it ahead, `failure` why it could not.
+    """
 
     ref: ImageRef
     content_sha256: str
     image: Image | None = None
+    prepared: object | None = None
+    failure: EngineFailure | None = None
     seconds: float = 0.0
     suspect: Suspect | None = None
 
@@ -50,11 +60,11 @@ class Photo:
 
     def without_pixels(self) -> Photo:
         """What is left to know of it while it is asked."""
-        return replace(self, image=None, suspect=None)
+        return replace(self, image=None, prepared=None, suspect=None)
 
 
 class PhotosAhead:
-    """Reads and decodes the photos of a shard. What cannot be read is a Rejection in the photo's place."""
+    """Reads, decodes and prepares the photos of a shard. One that cannot be read is a Rejection."""
 
     def __init__(
         self,
@@ -78,10 +88,10 @@ class PhotosAhead:
         self._ahead: Lookahead[ImageRef, Photo | Rejection]
 
     def of(self, refs: Sequence[ImageRef]) -> Iterator[Photo | Rejection]:
-        """The photos in order. To be used up, or closed, before it is called again."""
+        """The photos, in order of their size within windows. To be used up before it is called again."""
         self._ahead = Lookahead(
             self._read,
-            refs,
+            self._in_windows(refs),
             workers=self._batching.decode_workers,
             window=self._batching.batch_size,
             while_waiting=self._wait,
@@ -106,7 +116,7 @@ class PhotosAhead:
     def decoded(self, photo: Photo) -> Photo:
         """A suspect, decoded after all, in the caller's thread. Raises PhotoError."""
         assert photo.suspect is not None
-        return replace(photo, image=self._decode(photo.ref, photo.suspect.file, photo.suspect.crashes))
+        return self._decode(photo, photo.suspect.file)
 
     def _read(self, ref: ImageRef) -> Photo | Rejection:
         """Runs on the decoding threads."""
@@ -116,33 +126,63 @@ class PhotosAhead:
             file = read_photo(ref.image.path)
             sha256 = file.sha256
             fingerprint = self._questions.fingerprint(ref)
-            if self._journal.knows(sha256, fingerprint):
-                return Photo(ref, sha256, seconds=self._clock() - started)
-            if crashes := self._journal.crashes(sha256, fingerprint):
+            photo = Photo(ref, sha256)
+            if not self._journal.knows(sha256, fingerprint):
+                crashes = self._journal.crashes(sha256, fingerprint)
                 if crashes >= MOST_CRASHES:
                     return crashed(ref, sha256, crashes)
-                return Photo(ref, sha256, suspect=Suspect(file, crashes))
-            image = self._decode(ref, file)
+                if crashes:
+                    return replace(photo, suspect=Suspect(file, crashes))
+                photo = self._decode(photo, file)
         except PhotoError as error:
             return unreadable(ref, error, sha256)
-        return Photo(ref, sha256, image, self._clock() - started)
+        return replace(photo, seconds=self._clock() - started)
 
-    def _decode(self, ref: ImageRef, file: PhotoFile, crashes: int = 0) -> Image:
-        recipe = self._questions.recipe(ref)
+    def _decode(self, photo: Photo, file: PhotoFile) -> Photo:
+        recipe = self._questions.recipe(photo.ref)
         fit = partial(self._engine.target_size, max_pixels=recipe.max_pixels)
-        with self._watched(ref, file.sha256, crashes):
-            return decode_photo(file, fit=fit, decode=recipe.decode)
+        with self._watched(photo):
+            image = decode_photo(file, fit=fit, decode=recipe.decode)
+            try:
+                return replace(photo, image=image, prepared=self._engine.prepare(image))
+            except NOT_THE_ENGINE:
+                raise
+            # As while it is asked: whatever a model's library raises for a photo must not end the run.
+            except Exception as error:  # noqa: BLE001
+                return replace(photo, failure=engine_failure(error))
 
     @contextmanager
-    def _watched(self, ref: ImageRef, sha256: str, crashes: int) -> Iterator[None]:
-        self._watch.begin(self._questions.ordeal(ref, sha256, crashes))
-        name = request_id(ref)
+    def _watched(self, photo: Photo) -> Iterator[None]:
+        self._watch.begin(self._questions.ordeal(photo.ref, photo.content_sha256, photo.crashes))
+        name = request_id(photo.ref)
         self._decoding.add(name)
         try:
             yield
         finally:
             self._decoding.remove(name)
             self._watch.end(name)
+
+    def _in_windows(self, refs: Sequence[ImageRef]) -> Iterator[ImageRef]:
+        """Those whose photos make about as many tokens together; none is moved by more than the window."""
+        window = self._batching.sort_window
+        if window < 2 or self._batching.mode == "per_group":
+            return iter(refs)
+        windows = (refs[start : start + window] for start in range(0, len(refs), window))
+        ordered = Lookahead(self._by_size, windows, workers=2, window=2, while_waiting=self._wait)
+        return chain.from_iterable(ordered)
+
+    def _by_size(self, refs: Sequence[ImageRef]) -> list[ImageRef]:
+        return [refs[place] for place in order_by_size([self._pixels(ref) for ref in refs])]
+
+    def _pixels(self, ref: ImageRef) -> int | None:
+        """Of the photo as the model sees it: its tokens are in proportion, whichever way it is turned."""
+        size = photo_size(ref.image.path)
+        if size is None:
+            return None
+        try:
+            return prod(self._engine.target_size(*size, max_pixels=self._questions.recipe(ref).max_pixels))
+        except PhotoError:
+            return None
 
     def _wait(self) -> None:
         """A slow disk is no sign that the shard hangs; a photo that is not decoded in time is one."""

@@ -37,11 +37,12 @@ class ShardScheduler:
 
     Every photo ends exactly once, as a Summary or a Rejection; what an engine may do to it on the way is
     told in InFlight. A photo over which a worker has died is decoded and asked alone, and not at all
-    when that has happened twice. At most two batches of decoded photos exist at a time: one under way, and
-    one ahead. Outcomes are told once the journal keeps them, after `batch_size` of them or half a second.
-    With `claims`, a photo whose bytes another process is asking waits for that answer. Raises
-    EngineContractError when the engine's answers do not match its requests, JournalError and OutputError
-    from the journal.
+    when that has happened twice. At most two batches of decoded photos exist at a time: one under way,
+    within the budget of tokens and pixels, and one ahead. Within windows, photos are asked in order of
+    their size; with batches per group they are not. Outcomes are told once the journal keeps them, after
+    `batch_size` of them or half a second. With `claims`, a photo whose bytes another process is asking
+    waits for that answer. Raises EngineContractError when the engine's answers do not match its requests,
+    JournalError and OutputError from the journal.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ShardScheduler:
         self._questions = Questions(recipes, greedy=generation.greedy)
         self._in_flight = InFlight(
             engine,
-            batching.batch_size,
+            batching.budget,
             generation,
             self.metrics,
             listeners=self._listeners,
@@ -142,11 +143,16 @@ class ShardScheduler:
             yield from self._ask(photo) if photo.suspect is None else self._ask_alone(photo)
 
     def _ask(self, photo: Photo) -> Iterator[Outcome]:
-        """Put the photo under way, and let the engine work while there is no room for another one."""
+        """Put the photo under way once it is admitted, and let the engine work while nobody else could be."""
+        if photo.failure is not None:
+            self._take(photo, Result(request_id(photo.ref), photo.failure, attempts=1))
+            return
         if not may_join(photo.ref.group_index, self._open_group, mode=self._batching.mode):
             yield from self._finish_open()
         self._open_group = photo.ref.group_index
         request = self._request(photo)
+        while not self._in_flight.admits(request):
+            yield from self._advance()
         self._watch.begin(self._questions.ordeal(photo.ref, photo.content_sha256, photo.crashes))
         self._in_flight.add(request)
         # The pixels live in the request alone, which the engine drops when the photo is done.
@@ -179,9 +185,7 @@ class ShardScheduler:
         self._watch.alive()
         for result in self._in_flight.step():
             self._watch.end(result.request_id)
-            photo = self._open.pop(result.request_id)
-            self._concluded.append((photo, self._conclude(photo, result)))
-            self.metrics.inferred += 1
+            self._take(self._open.pop(result.request_id), result)
         yield from self._commit_if_due()
 
     def _commit_if_due(self) -> Iterator[Outcome]:
@@ -206,6 +210,10 @@ class ShardScheduler:
         yield from self._elsewhere.answered()
         self._report_progress()
 
+    def _take(self, photo: Photo, result: Result) -> None:
+        self._concluded.append((photo.without_pixels(), self._conclude(photo, result)))
+        self.metrics.inferred += 1
+
     def _conclude(self, photo: Photo, result: Result) -> Outcome:
         """The outcome of an asked photo, written to the journal."""
         name, mission, sha256 = request_id(photo.ref), photo.ref.group.mission, photo.content_sha256
@@ -223,7 +231,8 @@ class ShardScheduler:
 
     def _request(self, photo: Photo) -> Request:
         assert photo.image is not None
-        return Request(request_id(photo.ref), photo.image, self._recipes[photo.ref.group.mission].prompt)
+        prompt = self._recipes[photo.ref.group.mission].prompt
+        return Request(request_id(photo.ref), photo.image, prompt, prepared=photo.prepared)
 
     def _key(self, photo: Photo) -> PhotoKey:
         return photo.content_sha256, self._questions.fingerprint(photo.ref)
