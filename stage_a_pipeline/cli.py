@@ -277,6 +277,22 @@ def bench_batching(json_file: Path | None, **workload: Any) -> None:
     sys.exit(0 if comparison.answers_equal else 1)
 
 
+@bench.command("overhead")
+@click.option("--photos", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_overhead(photos: int, json_file: Path | None) -> None:
+    """What scheduling, journal and decoding ahead add to a bare loop around the engine.
+
+    Exits with 1 when the answers of the two differ.
+    """
+    from stage_a_pipeline.bench.overhead import measure_overhead, print_overhead
+
+    overhead = measure_overhead(photos)
+    print_overhead(overhead, json_file)
+    sys.exit(0 if overhead.answers_equal else 1)
+
+
 @bench.command("scale")
 @click.option("--photos", type=click.IntRange(min=100), default=10_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)

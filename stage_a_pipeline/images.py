@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, ImageChops, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from stage_a_pipeline.colours import to_rgb
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.jpeg_segments import split_jpeg
 
@@ -42,6 +43,10 @@ MAX_IMAGE_PIXELS: Final = 200_000_000
 
 MAX_ASPECT: Final = 200
 """Longer side over shorter side, at most: the limit of Qwen-VL's own image processor."""
+
+DecodeMode = Literal["exact", "fast"]
+"""`exact` decodes every pixel. `fast` lets libjpeg decode a JPEG at a half, a quarter or an eighth of its
+scale, where that is not below the size that is wanted: less work, slightly other pixels."""
 
 Fit = Callable[[int, int], tuple[int, int]]
 """From width and height of the upright photo to those the model sees."""
@@ -70,6 +75,8 @@ _TRANSPOSITIONS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED: Final = (5, 6, 7, 8)
+"""The orientations in which width is height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +108,30 @@ def read_photo(path: Path) -> PhotoFile:
 
 
 def decode_photo(
-    photo: PhotoFile, *, fit: Fit | None = None, max_image_pixels: int = MAX_IMAGE_PIXELS
+    photo: PhotoFile,
+    *,
+    fit: Fit | None = None,
+    decode: DecodeMode = "exact",
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Image.Image:
     """The photo upright and in RGB, resized once (bicubic) to `fit(width, height)` when given.
 
     EXIF orientation is applied, transparency lies on white, 16 bits are scaled to 8, of several
     frames the first is taken. The result holds its pixels, no file and no metadata. Raises
-    PhotoError before any pixel is decoded where the header allows it; a photo is complete or refused.
+    PhotoError before any pixel is decoded where the header allows it; a photo is complete or refused,
+    the same ones in both modes.
     """
     with _damage_blamed_on(photo.path):
         picture, picture_data = _open_picture(photo, max_image_pixels)
+        whole = picture.size
+        if decode == "fast" and fit is not None:
+            _decode_smaller(picture, fit)
         picture.load()
-        _refuse_filler(photo.path, picture, picture_data)
+        _refuse_filler(photo.path, picture, picture_data, whole)
         image = _upright_rgb(picture)
     if fit is not None:
         try:
-            size = fit(*image.size)
+            size = fit(*_upright_size(picture, whole))
         except PhotoError as error:
             raise PhotoError(error.reason, f"photo {photo.path}: {error}") from error
         if size != image.size:
@@ -207,9 +222,25 @@ def _open_picture(photo: PhotoFile, max_image_pixels: int) -> tuple[ImageFile.Im
     return picture, data
 
 
+def _decode_smaller(picture: ImageFile.ImageFile, fit: Fit) -> None:
+    """Let a JPEG be decoded at the smallest of libjpeg's scales that is not below the size that fits."""
+    upright = _upright_size(picture, picture.size)
+    try:
+        size = fit(*upright)
+    except PhotoError:
+        # Told when the picture is known to be complete.
+        return
+    # Other formats take no notice.
+    picture.draft(None, size if upright == picture.size else size[::-1])
+
+
+def _upright_size(picture: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    return size[::-1] if _orientation(picture) in _TURNED else size
+
+
 def _upright_rgb(picture: ImageFile.ImageFile) -> Image.Image:
     method = _TRANSPOSITIONS.get(_orientation(picture))
-    image = _rgb(picture)
+    image = to_rgb(picture)
     return image.transpose(method) if method is not None else image
 
 
@@ -221,44 +252,19 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):
-        return _rgb_of_16_bits(picture)
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    transparency = picture.info.get("transparency")
-    if isinstance(transparency, tuple) and max(transparency) > 255:
-        # Pillow keeps the high bytes of 16-bit colours, but not of the colour named transparent.
-        picture.info["transparency"] = tuple(value >> 8 for value in transparency)
-    translucent = picture.convert("RGBA")
-    opaque = Image.new("RGB", picture.size, "white")
-    opaque.paste(translucent, mask=translucent.getchannel("A"))
-    return opaque
-
-
-def _rgb_of_16_bits(picture: Image.Image) -> Image.Image:
-    """The high bytes, as Pillow takes them of 16-bit colours; its own conversion of greys clips at 255."""
-    import numpy as np
-
-    values = np.asarray(picture)
-    grey = (values >> 8).astype(np.uint8)
-    transparent = picture.info.get("transparency")
-    if transparent is not None:
-        grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _refuse_filler(path: Path, picture: ImageFile.ImageFile, data: bytes) -> None:
+def _refuse_filler(path: Path, picture: ImageFile.ImageFile, data: bytes, whole: tuple[int, int]) -> None:
     """Refuse a JPEG that was cut and closed with an end marker, where libjpeg would fill in grey.
 
-    Zeros before the end marker are skipped in a complete picture and decoded in an incomplete one.
-    Not noticed: a cut within the very last block, and in the refinements of a progressive picture.
+    Zeros before the end marker are skipped in a complete picture and decoded in an incomplete one; at a
+    smaller scale than that of the `whole` they may leave no trace. Not noticed: a cut within the very last
+    block, and in the refinements of a progressive picture.
     """
     if picture.format != "JPEG" or picture.getpixel((picture.width - 1, picture.height - 1)) not in _FILLER:
         return
     end = data.find(_JPEG_END, split_jpeg(data).scan_start)
+    if picture.size != whole:
+        picture = JpegImageFile(io.BytesIO(data))
     with JpegImageFile(io.BytesIO(data[:end] + bytes(1 << 16) + data[end:])) as padded:
-        padded.load()
         if ImageChops.difference(picture, padded).getbbox() is not None:
             raise _truncated(path)
 

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 from click.testing import CliRunner, Result
 
-from stage_a_pipeline.bench import batching, scale
+from stage_a_pipeline.bench import batching, overhead, scale
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
 from stage_a_pipeline.errors import StageAError
@@ -88,6 +88,31 @@ def test_photos_are_of_the_scale_asked_for_and_of_several_shapes(tmp_path, scale
             sizes.add(photo.size)
     assert len(sizes) >= 3
     assert all(smallest <= side <= largest for size in sizes for side in size)
+
+
+def test_bench_overhead_sets_the_scheduler_beside_a_bare_loop_with_equal_answers(tmp_path):
+    figures = tmp_path / "overhead.json"
+    done = CliRunner().invoke(main, ["bench", "overhead", "--photos", "10", "--json", str(figures)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text("utf-8"))
+    assert (report["photos"], report["batch_size"], report["answers_equal"]) == (10, 32, True)
+    assert len(report["rounds"]) == overhead.ROUNDS
+    for measured in report["rounds"]:
+        assert 0 < measured["device_seconds"] < measured["scheduler_seconds"]
+        assert 0 < measured["waiting_seconds"] < measured["scheduler_seconds"]
+        assert 0 < measured["bare_cpu_seconds"] <= measured["bare_seconds"] * 1.1
+    bare, whole = (median(m[f"{name}_seconds"] for m in report["rounds"]) for name in ("bare", "scheduler"))
+    assert abs(report["share"] - (whole / bare - 1)) < 1e-9
+    assert f"{report['share']:+.1%}" in done.output
+    assert "answers are equal" in done.output
+
+
+def test_a_scheduler_with_other_answers_than_the_bare_loop_fails_the_command(monkeypatch):
+    different = overhead.Overhead(4, 32, (overhead.Round(2.0, 2.2, 2.0, 0.1, 2.0, 2.1),), False, 1)
+    monkeypatch.setattr(overhead, "measure_overhead", lambda _: different)
+    done = CliRunner().invoke(main, ["bench", "overhead"])
+    assert done.exit_code == 1
+    assert "+10.0%, CPU time of its thread +5.0%; answers are DIFFERENT" in done.output
 
 
 def test_bench_scale_sets_many_photos_beside_a_tenth_of_them(tmp_path):

@@ -197,7 +197,7 @@ def _run(
 ) -> tuple[ModeFigures, dict[tuple[int, int], str | None]]:
     """The figures of one run, and its raw answers by the photo's place, those of rejected ones included."""
     recipe = mission_recipe(load_missions()[MISSION], settings)
-    batching = replace(batching_options(settings), mode=mode)
+    batching = replace(batching_options(settings, settings.engine.devices[0]), mode=mode)
     with Journal(journal_dir, "bench", [MISSION]) as journal:
         generation = generation_options(settings.engine)
         scheduler = ShardScheduler(engine, journal, {MISSION: recipe}, generation, batching)

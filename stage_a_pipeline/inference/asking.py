@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stage_a_pipeline.cleaning import REPETITION, clean_summary, defect
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, InputTrace
-from stage_a_pipeline.inference.batching import BatchingMode
+from stage_a_pipeline.images import DecodeMode
+from stage_a_pipeline.inference.batching import BatchingMode, Budget
 from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.prompts import Prompt
@@ -30,15 +31,29 @@ class Recipe:
     max_pixels: int
     fingerprint: Fingerprint
     grammar: Dataset | None = None
+    decode: DecodeMode = "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchingOptions:
-    """How photos are gathered: rows per batch, across groups or not, and threads that decode ahead."""
+    """How photos are gathered: in which batches, and how far ahead.
+
+    Under way at once are at most `batch_size` photos, with `max_tokens` prompt tokens and `max_pixels`
+    pixels in all where these are set. `sort_window` photos at a time are asked in order of their size, 0
+    keeps their order; `decode_workers` threads decode ahead.
+    """
 
     batch_size: int
     mode: BatchingMode = "cross_group"
     decode_workers: int = 2
+    max_tokens: int | None = None
+    max_pixels: int | None = None
+    sort_window: int = 0
+
+    @property
+    def budget(self) -> Budget:
+        """What may be under way at once."""
+        return Budget(self.batch_size, self.max_tokens, self.max_pixels)
 
 
 class Watch:
@@ -74,6 +89,31 @@ class Audience:
     progress: ProgressListener | None
     warning: Callable[[str], None]
     log: Callable[[str], None]
+
+
+PhotoKey = tuple[str, Fingerprint]
+"""What an answer belongs to: a photo's content hash, and the fingerprint of all else that it depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How the photos of a shard are asked: by the recipe of their mission, decoded greedily or not."""
+
+    recipes: Mapping[str, Recipe]
+    greedy: bool
+
+    def recipe(self, ref: ImageRef) -> Recipe:
+        """The recipe of that photo's mission."""
+        return self.recipes[ref.group.mission]
+
+    def fingerprint(self, ref: ImageRef) -> Fingerprint:
+        """See `answer_fingerprint`."""
+        return answer_fingerprint(self.recipe(ref), ref, greedy=self.greedy)
+
+    def ordeal(self, ref: ImageRef, content_sha256: str, crashes: int) -> Ordeal:
+        """What the watch is told of a photo that is about to be decoded or asked."""
+        fingerprint = self.fingerprint(ref)
+        return Ordeal(request_id(ref), ref.group.mission, content_sha256, fingerprint, crashes)
 
 
 def request_id(ref: ImageRef) -> str:

@@ -33,7 +33,7 @@ def generate_after_failure(
     when answers do not match requests.
     """
     if len(requests) == 1:
-        return [_failure(error)]
+        return [engine_failure(error)]
     middle = len(requests) // 2
     return [
         result
@@ -65,7 +65,8 @@ def without_frames(error: Exception) -> Exception:
     return error
 
 
-def _failure(error: Exception) -> EngineFailure:
+def engine_failure(error: Exception) -> EngineFailure:
+    """What an engine raised for one photo, as its outcome."""
     if isinstance(error, EngineOutOfMemoryError):
         return EngineFailure("out_of_memory", str(error))
     return EngineFailure("engine_error", f"{type(error).__name__}: {error}")

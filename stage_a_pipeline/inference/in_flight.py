@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stage_a_pipeline.engines.base import (
     BatchUsage,
@@ -17,6 +17,7 @@ from stage_a_pipeline.engines.base import (
 )
 from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
+from stage_a_pipeline.inference.batching import Budget, Load
 from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, without_frames
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.recovery import recover
@@ -34,21 +35,22 @@ class Result:
 @dataclass(slots=True)
 class _Asked:
     request: Request
+    load: Load
     first_answer: Completion | None = None
 
 
 class InFlight:
-    """At most `rows` requests at once, each asked until it has its result.
+    """As many requests at once as a budget allows, each asked until it has its result.
 
-    An unusable answer is asked for once more. When the engine fails, what was under way is asked again
-    in halves, down to the guilty request; out of memory lowers `rows` for good. Raises
-    EngineContractError when answers do not match requests.
+    An unusable answer is asked for once more, and counts as under way until then. When the engine fails,
+    what was under way is asked again in halves, down to the guilty request; out of memory lowers the rows
+    of the budget for good. Raises EngineContractError when answers do not match requests.
     """
 
     def __init__(
         self,
         engine: Engine,
-        rows: int,
+        budget: Budget,
         generation: GenerationOptions,
         metrics: ShardMetrics,
         *,
@@ -56,14 +58,16 @@ class InFlight:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._rows = rows
+        self._budget = budget
         self._generation = generation
         self._metrics = metrics
         self._listeners = listeners
         self._clock = clock
         self._asked: dict[str, _Asked] = {}
         self._retries: deque[tuple[Request, GenerationOptions]] = deque()
-        self._batch: RunningBatch = engine.start_batch(rows)
+        self._untold_limits = {"tokens", "pixels"}
+        self._batch: RunningBatch = engine.start_batch(budget.rows)
+        metrics.batch_size = budget.rows
         self._tell_inputs = listeners.inputs
         self._traced: set[str] = set()
 
@@ -75,10 +79,16 @@ class InFlight:
         """How many more requests should be added before the next step. None while a retry waits."""
         return self._batch.room
 
+    def admits(self, request: Request) -> bool:
+        """Whether the request may be added before the next step."""
+        return self._batch.room > 0 and self._budget.admits(self._load_of(request), self._load())
+
     def add(self, request: Request) -> None:
-        """Put a request under way; its id differs from those of all others under way."""
+        """Put a request under way that is admitted; its id differs from those of all others under way."""
         assert request.id not in self._asked
-        self._asked[request.id] = _Asked(request)
+        load = self._load_of(request)
+        self._tell_limits(request, load)
+        self._asked[request.id] = _Asked(request, load)
         self._batch.add(request, self._generation)
 
     def step(self) -> list[Result]:
@@ -100,6 +110,25 @@ class InFlight:
         self._count_usage()
         del self._batch
 
+    def _load_of(self, request: Request) -> Load:
+        tokens = 0 if self._budget.tokens is None else self._engine.prompt_tokens(request)
+        return Load(1, tokens, request.image.width * request.image.height)
+
+    def _load(self) -> Load:
+        """That of all who are under way, those who wait for their second try included."""
+        return sum((asked.load for asked in self._asked.values()), Load())
+
+    def _tell_limits(self, request: Request, load: Load) -> None:
+        """Warn of the first request that is above a limit by itself."""
+        for limit in self._untold_limits.intersection(self._budget.exceeded_by(load)):
+            self._untold_limits.remove(limit)
+            if self._listeners.warning is not None:
+                self._listeners.warning(
+                    f"{request.id} has {getattr(load, limit)} {limit}, more than engine.max_batch_{limit} "
+                    f"= {getattr(self._budget, limit)}; such photos are asked alone (raise that setting, or "
+                    "lower engine.max_pixels)"
+                )
+
     def _count_usage(self) -> None:
         usage, self._batch.usage = self._batch.usage, BatchUsage()
         self._metrics.steps += usage.steps
@@ -109,7 +138,7 @@ class InFlight:
         self._metrics.padding_tokens += usage.padding
 
     def _add_retries(self) -> None:
-        while self._retries and len(self._batch.open) < self._rows:
+        while self._retries and len(self._batch.open) < self._budget.rows:
             self._batch.add(*self._retries.popleft())
 
     def _answers(self) -> Sequence[tuple[str, Completion | EngineFailure]]:
@@ -144,7 +173,7 @@ class InFlight:
         if reason is None or attempts == 2:
             return Result(request_id, answer, attempts)
         self._metrics.retried += 1
-        self._asked[request_id] = _Asked(asked.request, first_answer=answer)
+        self._asked[request_id] = _Asked(asked.request, asked.load, first_answer=answer)
         self._retries.append((asked.request, retry_options(self._generation, reason)))
         return None
 
@@ -153,17 +182,18 @@ class InFlight:
         under_way = list(self._batch.open)
         self._count_usage()
         # Nothing of the failed batch is on the device while its requests are asked again.
-        self._batch = self._engine.start_batch(self._rows)
+        self._batch = self._engine.start_batch(self._budget.rows)
         recovered = recover(
-            error, under_way, self._traced_generate, rows=self._rows, first_try=self._generation
+            error, under_way, self._traced_generate, rows=self._budget.rows, first_try=self._generation
         )
-        if recovered.rows < self._rows and self._listeners.warning is not None:
+        if recovered.rows < self._budget.rows and self._listeners.warning is not None:
             self._listeners.warning(
-                f"out of memory with {len(under_way)} of {self._rows} places taken; the batch size is "
+                f"out of memory with {len(under_way)} of {self._budget.rows} places taken; the batch size is "
                 f"{recovered.rows} from here on (set engine.batch_size to keep it)"
             )
-        self._rows = recovered.rows
-        self._batch = self._engine.start_batch(self._rows)
+        self._budget = replace(self._budget, rows=recovered.rows)
+        self._metrics.batch_size = recovered.rows
+        self._batch = self._engine.start_batch(self._budget.rows)
         return recovered.answers
 
     def _traced_generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:

@@ -13,7 +13,8 @@ class ShardMetrics:
 
     A step is what the engine does in one go: a whole static batch, or one token for every row of a
     refilled one. It offers as many `places` as the batch size, some of them filled. What is asked
-    again in parts after a failure is not counted there.
+    again in parts after a failure is not counted there. `batch_size` is that of the settings, found by
+    the engine, or what was left of it after out of memory; 0 where no engine was needed.
     """
 
     photos: int = 0
@@ -21,6 +22,7 @@ class ShardMetrics:
     reused: int = 0
     rejected: int = 0
     retried: int = 0
+    batch_size: int = 0
     steps: int = 0
     places: int = 0
     filled_places: int = 0
@@ -82,13 +84,14 @@ def _share(part: float, whole: float) -> float:
 
 
 def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
-    """Sums over shards that ran side by side; `seconds` is that of the slowest."""
+    """Sums over shards that ran side by side; `seconds` and `batch_size` are the largest."""
     total = ShardMetrics()
     for shard in shards:
         for field in fields(ShardMetrics):
             added = getattr(total, field.name) + getattr(shard, field.name)
             setattr(total, field.name, added)
         total.seconds = max(total.seconds - shard.seconds, shard.seconds)
+        total.batch_size = max(total.batch_size - shard.batch_size, shard.batch_size)
     return total
 
 

@@ -11,7 +11,8 @@ from stage_a_pipeline.engines.base import GenerationOptions
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
-from stage_a_pipeline.inference.journal import Answer, Journal
+from stage_a_pipeline.inference.conclusions import summary, unreadable
+from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
@@ -75,22 +76,3 @@ def count(outcome: Outcome, metrics: ShardMetrics, *, seconds: float) -> None:
 def progress(metrics: ShardMetrics, *, total: int) -> Progress:
     """How far a shard of so many photos is."""
     return Progress(total, replace(metrics))
-
-
-def unreadable(ref: ImageRef, error: PhotoError, sha256: str | None) -> Rejection:
-    """The outcome of a photo that cannot be read or decoded."""
-    return Rejection(ref, "read", error.reason, str(error), content_sha256=sha256, attempts=0)
-
-
-def summary(ref: ImageRef, content_sha256: str, answer: Answer, *, reused: bool) -> Summary:
-    """The outcome of a photo that has a usable answer."""
-    return Summary(
-        ref=ref,
-        content_sha256=content_sha256,
-        raw_text=answer.raw_text,
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens,
-        generated_tokens=answer.generated_tokens,
-        attempts=answer.attempts,
-        reused=reused,
-    )

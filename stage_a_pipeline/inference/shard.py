@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-from stage_a_pipeline.engines import engine_hash, generation_options, load_engine
+from stage_a_pipeline.engines import (
+    Engine,
+    GenerationOptions,
+    engine_hash,
+    generation_options,
+    load_engine,
+)
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.images import DecodeMode
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe
 from stage_a_pipeline.inference.claims import PhotoClaims
 from stage_a_pipeline.inference.devices import Worker, leased
@@ -22,8 +31,15 @@ from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 
-IMAGE_TRANSFORM = "upright-rgb-bicubic/1"
+IMAGE_TRANSFORM: Final[Mapping[DecodeMode, str]] = {
+    "exact": "upright-rgb-bicubic/1",
+    "fast": "upright-rgb-draft-bicubic/1",
+}
 """Names how bytes become pixels; a change of images.py that changes pixels changes this."""
+
+_ROWS_UNTIL_FOUND: Final = 32
+_FEWEST_DECODERS: Final = 2
+_MOST_DECODERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +118,10 @@ def _recipe(mission: Mission, settings: Settings, engine: str) -> Recipe:
         text_before_image=prompts.text_before_image,
     )
     max_pixels = settings.engine.max_pixels_for(mission.dataset)
-    fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM)
+    decode = settings.inference.decode
+    fingerprint = run_fingerprint(engine, prompt_hash(prompt), str(max_pixels), IMAGE_TRANSFORM[decode])
     grammar = mission.dataset if settings.engine.structured_output else None
-    return Recipe(prompt, max_pixels, fingerprint, grammar)
+    return Recipe(prompt, max_pixels, fingerprint, grammar, decode)
 
 
 def run_shard(
@@ -125,7 +142,8 @@ def run_shard(
     settings, worker = task.settings, task.worker
     work = settings.output.work_dir
     warn = listeners.warning or log
-    generation, batching = generation_options(settings.engine), batching_options(settings)
+    generation = generation_options(settings.engine)
+    batching = batching_options(settings, worker.device)
     with ExitStack() as held:
         held.enter_context(claim_missions(task))
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
@@ -142,6 +160,9 @@ def run_shard(
         held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
         log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
         engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        if settings.engine.batch_size == "auto":
+            batching = replace(batching, batch_size=_fitting_rows(engine, task.recipes.values(), generation))
+            log(f"batch size auto: {batching.batch_size} photos at once have room on {worker.device}")
         scheduler = ShardScheduler(
             engine,
             journal,
@@ -172,11 +193,37 @@ def _tell(notices: list[str], warn: Callable[[str], None]) -> None:
         warn(notices.pop(0))
 
 
-def batching_options(settings: Settings) -> BatchingOptions:
-    """How the settings say photos are gathered."""
+def _fitting_rows(engine: Engine, recipes: Collection[Recipe], generation: GenerationOptions) -> int:
+    """What the engine has room for, whichever missions' photos come together. Raises EngineError."""
+    return engine.fitting_rows(
+        {recipe.prompt for recipe in recipes},
+        max_pixels=max(recipe.max_pixels for recipe in recipes),
+        max_new_tokens=generation.max_new_tokens,
+    )
+
+
+def batching_options(settings: Settings, device: str) -> BatchingOptions:
+    """How the settings say photos are gathered on a device.
+
+    A batch size that is to be found there is 32 before the engine is loaded.
+    """
     engine, inference = settings.engine, settings.inference
     return BatchingOptions(
-        batch_size=32 if engine.batch_size == "auto" else engine.batch_size,
+        batch_size=_ROWS_UNTIL_FOUND if engine.batch_size == "auto" else engine.batch_size,
         mode=inference.batching_mode,
-        decode_workers=2 if inference.decode_workers == "auto" else inference.decode_workers,
+        decode_workers=_decode_workers(settings, device),
+        max_tokens=engine.max_batch_tokens,
+        max_pixels=engine.max_batch_pixels,
+        sort_window=inference.sort_window,
     )
+
+
+def _decode_workers(settings: Settings, device: str) -> int:
+    workers = settings.inference.decode_workers
+    if workers != "auto":
+        return workers
+    if device == "cpu":
+        # The other processors are the model's.
+        return _FEWEST_DECODERS
+    sharing = sum(other != "cpu" for other in settings.engine.devices)
+    return max(_FEWEST_DECODERS, min(_MOST_DECODERS, len(os.sched_getaffinity(0)) // max(1, sharing)))

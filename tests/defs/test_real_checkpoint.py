@@ -14,6 +14,7 @@ from tests.defs.conftest import materialiser
 REAL = {"engine": "refill", "batch_size": 8, "max_new_tokens": 256, "verify_inputs": True}
 PER_IMAGE = {"sharding_mode": "per_image"}
 PER_GROUP = {"batching_mode": "per_group"}
+UNSORTED = {"sort_window": 0}
 TWO = {"devices": ["cpu", "cpu"]}
 
 
@@ -53,7 +54,9 @@ def test_rendered_photos_become_a_valid_file(reference):
     [
         ({"engine": "transformers"}, {}, 0.0),
         ({"batch_size": 1}, {}, 0.0),
-        ({"batch_size": 3}, {}, 0.6),
+        ({"batch_size": 3}, UNSORTED, 0.6),
+        ({"batch_size": 8, "max_batch_tokens": 700}, {"sort_window": 5}, 0.0),
+        ({"batch_size": 8, "max_batch_pixels": 120_000}, UNSORTED, 0.3),
         ({"batch_size": 16}, {}, 0.3),
         ({"batch_size": 32}, {}, 0.0),
         ({"batch_size": 1}, PER_GROUP, 0.9),
@@ -65,7 +68,7 @@ def test_rendered_photos_become_a_valid_file(reference):
         ({"batch_size": 3, "devices": ["cpu"] * 3}, PER_GROUP, 0.3),
     ],
 )
-def test_engine_batch_size_modes_devices_and_resume_point_never_change_the_bytes(
+def test_engine_batches_modes_order_devices_and_resume_point_never_change_the_bytes(
     tmp_path, reference, root, engine, inference, finished_before
 ):
     folder, _ = reference

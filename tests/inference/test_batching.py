@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stage_a_pipeline.inference.batching import deal_out, may_join
+from stage_a_pipeline.inference.batching import Budget, Load, deal_out, may_join, order_by_size
 from stage_a_pipeline.records import Group, Image
 
 
@@ -59,3 +59,54 @@ def test_per_image_deals_photo_d_to_shard_d_modulo():
         [(0, 1), (0, 3), (1, 2)],
         [(0, 2), (1, 1)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "under_way", "newcomer", "expected"),
+    [
+        (Budget(4), Load(3, 900, 900), Load(1, 900, 900), True),
+        (Budget(4), Load(4), Load(1), False),
+        (Budget(4, tokens=100), Load(1, 60), Load(1, 40), True),
+        (Budget(4, tokens=100), Load(1, 60), Load(1, 41), False),
+        (Budget(4, pixels=100), Load(1, 0, 60), Load(1, 0, 40), True),
+        (Budget(4, pixels=100), Load(1, 0, 60), Load(1, 0, 41), False),
+        (Budget(4, tokens=100, pixels=100), Load(1, 60, 60), Load(1, 41, 40), False),
+        (Budget(4, tokens=100), Load(), Load(1, 101), True),
+        (Budget(4, tokens=100), Load(1, 101), Load(1, 0), False),
+        (Budget(1, tokens=1, pixels=1), Load(), Load(1, 2, 2), True),
+    ],
+)
+def test_who_may_join_within_a_budget(budget, under_way, newcomer, expected):
+    assert budget.admits(newcomer, under_way) is expected
+
+
+@pytest.mark.parametrize(
+    ("load", "limits"),
+    [(Load(1, 10, 20), ()), (Load(1, 11, 20), ("tokens",)), (Load(3, 11, 21), ("rows", "tokens", "pixels"))],
+)
+def test_limits_that_a_load_is_above_are_named(load, limits):
+    assert Budget(2, tokens=10, pixels=20).exceeded_by(load) == limits
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([3, 1, 2], [1, 2, 0]),
+        ([5, 5, 5], [0, 1, 2]),
+        ([9, None, 3, 5], [2, 1, 3, 0]),
+        ([None, None], [0, 1]),
+        ([2, None, 1, None], [2, 1, 0, 3]),
+    ],
+)
+def test_the_smallest_go_first_and_unknown_ones_keep_their_place(sizes, expected):
+    assert order_by_size(sizes) == expected
+
+
+@given(st.lists(st.none() | st.integers(0, 5)))
+def test_every_photo_of_a_window_is_asked_once_in_a_stable_order_of_size(sizes):
+    order = order_by_size(sizes)
+    assert sorted(order) == list(range(len(sizes)))
+    known = [(sizes[place], place) for place in order if sizes[place] is not None]
+    assert known == sorted(known)
+    assert all(order[place] == place for place, size in enumerate(sizes) if size is None)

@@ -12,6 +12,7 @@ from stage_a_pipeline.errors import (
     OutputError,
 )
 from stage_a_pipeline.inference.asking import Listeners
+from stage_a_pipeline.inference.batching import Budget
 from stage_a_pipeline.inference.bisection import EngineFailure
 from stage_a_pipeline.inference.in_flight import InFlight
 from stage_a_pipeline.inference.metrics import ShardMetrics
@@ -28,7 +29,7 @@ def request(name):
 def run(engine, names, *, rows=4, **listeners):
     """Results by request, metrics, and the most that was under way after any step."""
     metrics = ShardMetrics()
-    in_flight = InFlight(engine, rows, GREEDY, metrics, listeners=Listeners(**listeners))
+    in_flight = InFlight(engine, Budget(rows), GREEDY, metrics, listeners=Listeners(**listeners))
     results = {}
     waiting = [request(name) for name in names]
     while waiting or in_flight:
@@ -202,7 +203,7 @@ def test_a_batch_that_breaks_the_contract_stops_the_run(answers, message):
         def start_batch(self, rows):
             return Broken(answers)
 
-    in_flight = InFlight(Engine(), 4, GREEDY, ShardMetrics(), listeners=Listeners())
+    in_flight = InFlight(Engine(), Budget(4), GREEDY, ShardMetrics(), listeners=Listeners())
     in_flight.add(request("a"))
     in_flight.add(request("c"))
     with pytest.raises(EngineContractError, match=message):
@@ -214,7 +215,7 @@ def test_a_request_that_is_forgotten_stops_the_run():
         def start_batch(self, rows):
             return Broken([["a"], ["c"]])
 
-    in_flight = InFlight(Engine(), 4, GREEDY, ShardMetrics(), listeners=Listeners())
+    in_flight = InFlight(Engine(), Budget(4), GREEDY, ShardMetrics(), listeners=Listeners())
     for name in ("a", "b", "c"):
         in_flight.add(request(name))
     in_flight._batch.open.pop()

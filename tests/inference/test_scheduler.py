@@ -242,12 +242,12 @@ def test_what_was_finished_before_a_stop_is_not_repeated(tmp_path, refs):
 
 
 def test_at_most_two_batches_of_decoded_photos_exist(tmp_path, refs, monkeypatch):
-    import stage_a_pipeline.inference.scheduler as scheduler
+    from stage_a_pipeline.inference import photos_ahead
 
     root = write_groups(tmp_path / "many", MISSION, {"fail": [3] * 20})
     many = deal_out(enumerate(discover_groups(root, MISSION).groups), shards=1, mode="per_group")[0]
     alive, most, lock = set(), 0, threading.Lock()
-    decode = scheduler.decode_photo
+    decode = photos_ahead.decode_photo
 
     def counted(*args, **kwargs):
         nonlocal most
@@ -258,7 +258,7 @@ def test_at_most_two_batches_of_decoded_photos_exist(tmp_path, refs, monkeypatch
             most = max(most, len(gc_alive))
         return image
 
-    monkeypatch.setattr(scheduler, "decode_photo", counted)
+    monkeypatch.setattr(photos_ahead, "decode_photo", counted)
     run(tmp_path, many, FakeEngine(), batch_size=4)
     assert 4 <= most <= 2 * 4 + 1
 

@@ -1,0 +1,190 @@
+"""Photos ahead of the device: read, decoded and prepared on threads, at most one batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+from stage_a_pipeline.engines.base import Engine
+from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
+from stage_a_pipeline.inference.asking import BatchingOptions, Questions, Watch, request_id
+from stage_a_pipeline.inference.batching import order_by_size
+from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, engine_failure
+from stage_a_pipeline.inference.conclusions import crashed, unreadable
+from stage_a_pipeline.inference.journal import Journal
+from stage_a_pipeline.inference.lookahead import Lookahead
+from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.photo_headers import photo_size
+from stage_a_pipeline.records import ImageRef, Rejection
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_CRASHES: Final = 2
+"""So often a process may die over a photo before the photo is left out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspect:
+    """A photo's file that is not decoded yet, since a process has died over it so often."""
+
+    file: PhotoFile
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A photo that was read; decoded only if no answer to it was known then, and nobody died over it.
+
+    `prepared` is what the engine made of it ahead, `failure` why it could not.
+    """
+
+    ref: ImageRef
+    content_sha256: str
+    image: Image | None = None
+    prepared: object | None = None
+    failure: EngineFailure | None = None
+    seconds: float = 0.0
+    suspect: Suspect | None = None
+
+    @property
+    def crashes(self) -> int:
+        """How many processes died over it."""
+        return 0 if self.suspect is None else self.suspect.crashes
+
+    def without_pixels(self) -> Photo:
+        """What is left to know of it while it is asked."""
+        return replace(self, image=None, prepared=None, suspect=None)
+
+
+class PhotosAhead:
+    """Reads, decodes and prepares the photos of a shard. One that cannot be read is a Rejection."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        questions: Questions,
+        batching: BatchingOptions,
+        *,
+        watch: Watch,
+        metrics: ShardMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._questions = questions
+        self._batching = batching
+        self._watch = watch
+        self._metrics = metrics
+        self._clock = clock
+        self._decoding: set[str] = set()
+        self._ahead: Lookahead[ImageRef, Photo | Rejection]
+
+    def of(self, refs: Sequence[ImageRef]) -> Iterator[Photo | Rejection]:
+        """The photos, in order of their size within windows. To be used up before it is called again."""
+        self._ahead = Lookahead(
+            self._read,
+            self._in_windows(refs),
+            workers=self._batching.decode_workers,
+            window=self._batching.batch_size,
+            while_waiting=self._wait,
+        )
+        photos = iter(self._ahead)
+        while True:
+            asked = self._clock()
+            item = next(photos, None)
+            self._metrics.waiting_seconds += self._clock() - asked
+            if item is None:
+                return
+            if isinstance(item, Photo):
+                self._metrics.decode_seconds += item.seconds
+            yield item
+            # The caller's batch alone shall keep the photo alive.
+            del item
+
+    def settle(self) -> None:
+        """Wait until nothing is being decoded; nothing new begins before the next photo is taken."""
+        self._ahead.settle()
+
+    def decoded(self, photo: Photo) -> Photo:
+        """A suspect, decoded after all, in the caller's thread. Raises PhotoError."""
+        assert photo.suspect is not None
+        return self._decode(photo, photo.suspect.file)
+
+    def _read(self, ref: ImageRef) -> Photo | Rejection:
+        """Runs on the decoding threads."""
+        started = self._clock()
+        sha256 = None
+        try:
+            file = read_photo(ref.image.path)
+            sha256 = file.sha256
+            fingerprint = self._questions.fingerprint(ref)
+            photo = Photo(ref, sha256)
+            if not self._journal.knows(sha256, fingerprint):
+                crashes = self._journal.crashes(sha256, fingerprint)
+                if crashes >= MOST_CRASHES:
+                    return crashed(ref, sha256, crashes)
+                if crashes:
+                    return replace(photo, suspect=Suspect(file, crashes))
+                photo = self._decode(photo, file)
+        except PhotoError as error:
+            return unreadable(ref, error, sha256)
+        return replace(photo, seconds=self._clock() - started)
+
+    def _decode(self, photo: Photo, file: PhotoFile) -> Photo:
+        recipe = self._questions.recipe(photo.ref)
+        fit = partial(self._engine.target_size, max_pixels=recipe.max_pixels)
+        with self._watched(photo):
+            image = decode_photo(file, fit=fit, decode=recipe.decode)
+            try:
+                return replace(photo, image=image, prepared=self._engine.prepare(image))
+            except NOT_THE_ENGINE:
+                raise
+            # As while it is asked: whatever a model's library raises for a photo must not end the run.
+            except Exception as error:  # noqa: BLE001
+                return replace(photo, failure=engine_failure(error))
+
+    @contextmanager
+    def _watched(self, photo: Photo) -> Iterator[None]:
+        self._watch.begin(self._questions.ordeal(photo.ref, photo.content_sha256, photo.crashes))
+        name = request_id(photo.ref)
+        self._decoding.add(name)
+        try:
+            yield
+        finally:
+            self._decoding.remove(name)
+            self._watch.end(name)
+
+    def _in_windows(self, refs: Sequence[ImageRef]) -> Iterator[ImageRef]:
+        """Those whose photos make about as many tokens together; none is moved by more than the window."""
+        window = self._batching.sort_window
+        if window < 2 or self._batching.mode == "per_group":
+            return iter(refs)
+        windows = (refs[start : start + window] for start in range(0, len(refs), window))
+        ordered = Lookahead(self._by_size, windows, workers=2, window=2, while_waiting=self._wait)
+        return chain.from_iterable(ordered)
+
+    def _by_size(self, refs: Sequence[ImageRef]) -> list[ImageRef]:
+        return [refs[place] for place in order_by_size([self._pixels(ref) for ref in refs])]
+
+    def _pixels(self, ref: ImageRef) -> int | None:
+        """Of the photo as the model sees it: its tokens are in proportion, whichever way it is turned."""
+        size = photo_size(ref.image.path)
+        if size is None:
+            return None
+        try:
+            return prod(self._engine.target_size(*size, max_pixels=self._questions.recipe(ref).max_pixels))
+        except PhotoError:
+            return None
+
+    def _wait(self) -> None:
+        """A slow disk is no sign that the shard hangs; a photo that is not decoded in time is one."""
+        if not self._decoding:
+            self._watch.alive()
