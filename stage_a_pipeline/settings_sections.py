@@ -113,7 +113,9 @@ class EngineSettings(Section):
         True, description="Replay decoding steps as CUDA graphs; engine `refill` on a CUDA device only."
     )
     structured_output: bool = Field(
-        False, description="Let the model write valid summaries only; needs the extra `grammar`."
+        False,
+        description="Let the model write valid summaries only; needs the extra `grammar`. Engine `fake` has "
+        "no use for it.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights in memory; auto is float32 on a CPU, bfloat16 on CUDA."

@@ -6,19 +6,7 @@ scheduling.
 
 from __future__ import annotations
 
-from stage_a_pipeline.engines.base import RunningBatch
-from stage_a_pipeline.engines.refill import RefillEngine
 from stage_a_pipeline.engines.refill_batch import RefillBatch, Row
-
-
-class StaticSlotsEngine(RefillEngine):
-    """The refill engine without its refilling: a batch runs until its longest answer has ended."""
-
-    name = "static on slots"
-
-    def start_batch(self, rows: int) -> RunningBatch:
-        """See Engine."""
-        return StaticSlotBatch(self, rows)
 
 
 class StaticSlotBatch(RefillBatch):
