@@ -174,14 +174,14 @@ class InferenceSettings(Section):
     )
     decode_workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         "auto",
-        description="Threads per device that prepare photos ahead; auto is 2 on a CPU, and 2 to 16 on CUDA: its share "
-        "of the processors.",
+        description="Threads per device that prepare photos ahead; auto is 2 on a CPU, and on CUDA its share "
+        "of the processors, 2 to 16.",
     )
     sort_window: int = Field(
         128,
         ge=0,
-        description="So many successive photos are asked in order of their size, which pads less; 0 keeps their "
-        "order, as batching_mode `per_group` does.",
+        description="So many successive photos are asked in order of their size, which pads less; 0 keeps "
+        "their order, as batching_mode `per_group` does.",
     )
     max_failed_fraction: float = Field(
         0.1, ge=0.0, le=1.0, description="Share of rejected groups (two at least) above which a run fails."
