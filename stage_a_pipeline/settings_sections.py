@@ -176,8 +176,8 @@ class InferenceSettings(Section):
     )
     decode_workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         "auto",
-        description="Threads per device that prepare photos ahead; auto is 2 on a CPU, and 2 to 16 on CUDA: "
-        "its share of the processors.",
+        description="Threads per device that prepare photos ahead; auto is 2 on a CPU, and on CUDA its share "
+        "of the processors, 2 to 16.",
     )
     sort_window: int = Field(
         128,

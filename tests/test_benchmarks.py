@@ -103,6 +103,7 @@ def test_bench_overhead_sets_the_scheduler_beside_a_bare_loop_with_equal_answers
         assert 0 < measured["bare_cpu_seconds"] <= measured["bare_seconds"] * 1.1
     bare, whole = (median(m[f"{name}_seconds"] for m in report["rounds"]) for name in ("bare", "scheduler"))
     assert abs(report["share"] - (whole / bare - 1)) < 1e-9
+    assert 0 < report["outside_share"] < 1
     assert f"{report['share']:+.1%}" in done.output
     assert "answers are equal" in done.output
 

@@ -80,6 +80,11 @@ class Overhead:
         """The same of the CPU time of the thread that drives the engine."""
         return self.median("scheduler_cpu_seconds") / self.median("bare_cpu_seconds") - 1
 
+    @property
+    def outside_share(self) -> float:
+        """What of the scheduler's wall time is not spent in the engine's calls."""
+        return 1 - self.median("device_seconds") / self.median("scheduler_seconds")
+
     def median(self, name: str) -> float:
         """That of one of a Round's figures."""
         return float(median(getattr(measured, name) for measured in self.rounds))
@@ -134,8 +139,8 @@ def print_overhead(overhead: Overhead, json_file: Path | None) -> None:
         f"{overhead.photos} photos in batches of {overhead.batch_size}, torch threads: "
         f"{overhead.torch_threads}; bare loop {bare:.2f} s, scheduler {scheduler:.2f} s "
         f"({device:.2f} s in the engine, {waiting:.2f} s waiting for photos, "
-        f"{scheduler - device - waiting:.2f} s other): {overhead.share:+.1%}, CPU time of its thread "
-        f"{overhead.cpu_share:+.1%}; answers are {equal}",
+        f"{scheduler - device - waiting:.2f} s other, {overhead.outside_share:.1%} outside the engine): "
+        f"{overhead.share:+.1%}, CPU time of its thread {overhead.cpu_share:+.1%}; answers are {equal}",
         soft_wrap=True,
     )
     if json_file is not None:
@@ -216,5 +221,9 @@ def _run_scheduler(work: _Work, journal_dir: Path) -> tuple[ShardMetrics, dict[s
 
 def _as_json(overhead: Overhead) -> dict[str, object]:
     machine = {"system": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()}
-    shares = {"share": overhead.share, "cpu_share": overhead.cpu_share}
+    shares = {
+        "share": overhead.share,
+        "cpu_share": overhead.cpu_share,
+        "outside_share": overhead.outside_share,
+    }
     return {**asdict(overhead), **shares, "machine": machine}

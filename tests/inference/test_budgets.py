@@ -1,5 +1,7 @@
 """Budgets of tokens and pixels, and the order of sizes, with real files and the shipped fake engine."""
 
+import threading
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -228,3 +230,23 @@ def test_a_photo_that_cannot_be_prepared_is_lost_alone(tmp_path, refill, error, 
     again, _ = run(tmp_path, refs, FakeEngine(), BatchingOptions(3))
     assert all(isinstance(outcome, Summary) for outcome in again), "they are tried again by the next run"
     assert [outcome.reused for outcome in again] == [True, False, True, True, True, False, True]
+
+
+def test_at_most_two_batches_of_prepared_photos_exist(tmp_path, refill):
+    class Patches:
+        pass
+
+    class Counting(Watching):
+        alive, most, lock = weakref.WeakSet(), 0, threading.Lock()
+
+        def prepare(self, image):
+            patches = Patches()
+            with self.lock:
+                self.alive.add(patches)
+                self.most = max(self.most, len(self.alive))
+            return patches
+
+    engine = Counting(refill=refill, faults=(Fault("*/001*", "empty", times=5),))
+    run(tmp_path, write_cells(tmp_path / "in", [[4, 5, 6]] * 20), engine, BatchingOptions(4, sort_window=16))
+    assert 4 <= engine.most <= 2 * 4 + 1
+    assert len(engine.alive) == 0
