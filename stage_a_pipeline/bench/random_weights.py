@@ -30,6 +30,7 @@ def write_checkpoint(shape: Shape, folder: Path, *, device: str, dtype: str, see
     """
     import torch
     from transformers import GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    from transformers.utils import logging
 
     assert shape.model is not None
     folder.mkdir(parents=True)
@@ -49,6 +50,8 @@ def write_checkpoint(shape: Shape, folder: Path, *, device: str, dtype: str, see
         torch.set_default_dtype(former)
     _silence_all_but(model.lm_head.weight, chinese_words(tokenizer))
     model.generation_config = GenerationConfig(do_sample=False)
+    # Its bar would stand between the lines of the benchmark.
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     return resolve_checkpoint(str(folder))
 
@@ -57,7 +60,9 @@ def chinese_words(tokenizer: Any) -> list[int]:
     """Ids of tokens that are whole Chinese characters: whatever follows whatever, the text is sound."""
     special = set(tokenizer.added_tokens_decoder)
     texts = {token: tokenizer.decode([token]) for token in range(len(tokenizer)) if token not in special}
-    return [token for token, text in texts.items() if text and all("\u4e00" <= mark <= "\u9fff" for mark in text)]
+    return [
+        token for token, text in texts.items() if text and all("\u4e00" <= mark <= "\u9fff" for mark in text)
+    ]
 
 
 def model_config(shape: ModelShape, tokenizer: Any) -> dict[str, Any]:

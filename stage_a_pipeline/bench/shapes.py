@@ -116,7 +116,9 @@ SHAPES: Final[Mapping[ShapeName, Shape]] = MappingProxyType(
         "60m": Shape(
             "60m",
             _60M,
-            sizes=_tokens((8, 13), (13, 8), (10, 13), (12, 12), (14, 14), (16, 12), (11, 20), (20, 11), (17, 15)),
+            sizes=_tokens(
+                (8, 13), (13, 8), (10, 13), (12, 12), (14, 14), (16, 12), (11, 20), (20, 11), (17, 15)
+            ),
             prefix_tokens=320,
             median_answer=60,
             photos=32,
