@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +57,7 @@ class Meter:
             return torch.cuda.memory_allocated(self._cuda) / _MIB
         if sys.platform != "linux":
             return None
+        _give_back_free_memory()
         # Documented in proc(5): 5 sets the peak of resident memory to what is resident now.
         Path("/proc/self/clear_refs").write_text("5")
         return resident_mib(os.getpid(), "VmRSS")
@@ -64,3 +68,11 @@ class Meter:
 
             return torch.cuda.max_memory_allocated(self._cuda) / _MIB
         return resident_mib(os.getpid(), "VmHWM")
+
+
+def _give_back_free_memory() -> None:
+    """What the warm-up has freed must not hide what the run takes: glibc is told to keep such memory."""
+    gc.collect()
+    # Another C library has no malloc_trim.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
