@@ -53,6 +53,10 @@ def write_checkpoint(shape: Shape, folder: Path, *, device: str, dtype: str, see
     # Its bar would stand between the lines of the benchmark.
     logging.disable_progress_bar()
     model.save_pretrained(folder)
+    del model
+    if device.startswith("cuda"):
+        # This process goes on while others measure what the device has room for.
+        torch.cuda.empty_cache()
     return resolve_checkpoint(str(folder))
 
 
