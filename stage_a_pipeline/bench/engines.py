@@ -35,7 +35,7 @@ from stage_a_pipeline.settings import load_settings
 _MOST_NEW_TOKENS: Final = 256
 """The longest answer where the model ends its answers."""
 _LAST_WORDS: Final = 1500
-_ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 """glibc keeps freed memory: transformers' cache is copied at every step, and would be paged in anew."""
 
 
@@ -227,7 +227,7 @@ class _Bench:
     def _environment(self) -> dict[str, str]:
         """That of every process alike: one thread for the arithmetic on a CPU."""
         threads = {} if self._workload.device.startswith("cuda") else {"OMP_NUM_THREADS": "1"}
-        return {**os.environ, **_ALLOCATOR, **threads, "HF_HUB_OFFLINE": "1"}
+        return {**os.environ, **ALLOCATOR, **threads, "HF_HUB_OFFLINE": "1"}
 
     def _python(self, module: str, argument: str, *, what: str) -> str:
         """What a module says on standard output. StageAError with its last words when it fails."""

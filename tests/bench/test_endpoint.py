@@ -6,10 +6,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
 from stage_a_pipeline.bench.endpoint import Endpoint, ask_endpoint
 from stage_a_pipeline.bench.photo_files import photo_path, write_photos
 from stage_a_pipeline.bench.workload import PlannedPhoto
+from stage_a_pipeline.cli import main
 from stage_a_pipeline.errors import ConfigurationError, StageAError
 from stage_a_pipeline.prompts import Prompt
 
@@ -139,3 +141,17 @@ def test_a_server_that_is_not_there_is_one_sentence(start, root):
 def test_anything_but_http_is_refused(url):
     with pytest.raises(ConfigurationError, match="must begin with http"):
         Endpoint(url, "qwen")
+
+
+def test_the_command_sets_a_peer_beside_our_engines(start, tmp_path):
+    rows = tmp_path / "rows.json"
+    arguments = ["--shape", "tiny", "--photos", "2", "--engines", "refill", "--json", str(rows)]
+    peer = ["--endpoint", start(at_once=2).url, "--endpoint-model", "qwen"]
+    done = CliRunner().invoke(main, ["bench", "engines", *arguments, *peer])
+    assert done.exit_code == 0, done.output
+    ours, theirs = json.loads(rows.read_text("utf-8"))
+    assert (ours["engine"], theirs["engine"]) == ("refill", "endpoint")
+    assert theirs["photos_per_second"] > 0
+    assert theirs["tokens_per_second"] > theirs["photos_per_second"]
+    unknown = ("photos_per_cpu_second", "batch_fill", "wasted_row_steps", "padding_share", "peak_memory_mb")
+    assert {theirs[key] for key in (*unknown, "device_wait_share", "same_text_as_single")} == {None}
