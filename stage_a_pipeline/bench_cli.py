@@ -94,7 +94,7 @@ def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | N
 )
 @click.option("--endpoint-model", metavar="NAME", help="The server's name for its model.")
 @click.option("--json", "json_file", type=ANY_PATH, help="Write the rows to this file (a JSON list).")
-@click.option("--picture", "picture_file", type=ANY_PATH, help="Draw photos per second to this file (SVG).")
+@click.option("--picture", "picture_file", type=ANY_PATH, help="Draw the rates to this file (SVG).")
 @clear_errors
 def bench_engines(
     endpoint_url: str | None,

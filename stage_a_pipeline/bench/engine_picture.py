@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from stage_a_pipeline.bench.contenders import CONTENDERS
-from stage_a_pipeline.bench.engine_figures import EngineRow
 from stage_a_pipeline.bench.engine_table import sentences
 from stage_a_pipeline.bench.engines import EngineComparison
 from stage_a_pipeline.evaluation.svg import document, label, rectangle, shortened, with_hint
@@ -24,23 +23,23 @@ _YARDSTICK: Final = "static"
 
 
 def write_picture(path: Path, comparison: EngineComparison) -> None:
-    """Draw the rows' photos per second to an SVG file. Raises OutputError."""
+    """Draw the rows' rates to an SVG file. Raises OutputError."""
     with atomic_write(path) as file:
         file.write(engine_picture(comparison))
 
 
 def engine_picture(comparison: EngineComparison) -> str:
     """The SVG document."""
-    rows = comparison.rows
-    most = max(row.photos_per_second for row in rows)
-    yardstick = next((row.photos_per_second for row in rows if row.engine == _YARDSTICK), None)
+    rates, unit = _rates(comparison)
     elements = [
-        label(_MARGIN, 30, "Engines compared: photos per second", size=18, weight="bold"),
-        label(_MARGIN, 50, "grey: plain generate loops; blue: the pipeline", fill=_QUIET),
+        label(_MARGIN, 30, f"Engines compared: photos per {unit}", size=18, weight="bold"),
+        label(_MARGIN, 50, "grey: plain generate loops, or a peer; blue: the pipeline", fill=_QUIET),
     ]
-    for place, row in enumerate(rows):
-        elements += _bar(row, _TOP + place * _STEP, most, yardstick)
-    bottom = _TOP + len(rows) * _STEP + _LINE
+    for place, (engine, rate) in enumerate(rates.items()):
+        times = f", {rate / rates[_YARDSTICK]:.2f} times {_YARDSTICK}" if _YARDSTICK in rates else ""
+        said = f"{rate:.3g}{times}"
+        elements += _bar(engine, rate / max(rates.values()), said, _TOP + place * _STEP)
+    bottom = _TOP + len(rates) * _STEP + _LINE
     room = _WIDTH - 2 * _MARGIN
     captions = sentences(comparison)
     for place, sentence in enumerate(captions):
@@ -49,16 +48,23 @@ def engine_picture(comparison: EngineComparison) -> str:
     return document(_WIDTH, bottom + len(captions) * _LINE + _MARGIN / 2, elements)
 
 
-def _bar(row: EngineRow, top: float, most: float, yardstick: float | None) -> list[str]:
+def _rates(comparison: EngineComparison) -> tuple[dict[str, float], str]:
+    """Photos by engine, and by what: CPU seconds where they tell most, which other programs disturb least."""
+    rows = comparison.rows
+    by_cpu = {row.engine: rate for row in rows if (rate := row.photos_per_cpu_second) is not None}
+    if comparison.conditions["device"] == "cpu" and len(by_cpu) == len(rows):
+        return by_cpu, "CPU second"
+    return {row.engine: row.photos_per_second for row in rows}, "second"
+
+
+def _bar(engine: str, share: float, said: str, top: float) -> list[str]:
     room = _WIDTH - 2 * _MARGIN - _NAMES - _FIGURES
-    width = room * row.photos_per_second / most
     base = top + _BAR - 6
-    times = "" if yardstick is None else f", {row.photos_per_second / yardstick:.2f} times static"
-    contender = CONTENDERS.get(row.engine)
+    contender = CONTENDERS.get(engine)
     fill = _PLAIN if contender is None or contender.batches is not None else _OURS
-    bar = rectangle(_MARGIN + _NAMES, top, max(1.0, width), _BAR, fill, radius=2)
+    bar = rectangle(_MARGIN + _NAMES, top, max(1.0, room * share), _BAR, fill, radius=2)
     return [
-        label(_MARGIN + _NAMES - 10, base, shortened(row.engine, _NAMES - 10, 13), size=13, anchor="end"),
-        with_hint(bar, f"{row.engine}: {row.photos_per_second:.3g} photos/s{times}"),
-        label(_MARGIN + _NAMES + width + 8, base, f"{row.photos_per_second:.3g}{times}", fill=_INK),
+        label(_MARGIN + _NAMES - 10, base, shortened(engine, _NAMES - 10, 13), size=13, anchor="end"),
+        with_hint(bar, f"{engine}: {said}"),
+        label(_MARGIN + _NAMES + room * share + 8, base, said, fill=_INK),
     ]

@@ -39,7 +39,8 @@ def write_rows(path: Path, comparison: EngineComparison) -> None:
 
 def sentences(comparison: EngineComparison) -> list[str]:
     """Conditions, engines that were left out, and engines that gave other answers."""
-    said = [condition_sentence(comparison), environment_note(str(comparison.conditions["device"]))]
+    environment = environment_note(str(comparison.conditions["device"]))
+    said = [condition_sentence(comparison), f"{machine()}; {environment}"]
     said += [f"left out: {name}: {reason}" for name, reason in comparison.left_out.items()]
     if comparison.different:
         said.append(f"DIFFERENT ANSWERS than one by one: {', '.join(comparison.different)}")
@@ -47,13 +48,13 @@ def sentences(comparison: EngineComparison) -> list[str]:
 
 
 def condition_sentence(comparison: EngineComparison) -> str:
-    """Shape, photos and machine in one line."""
+    """Shape and photos in one line."""
     conditions = comparison.conditions
     return (
         f"shape {conditions['shape']}, {conditions['dtype']} on {conditions['device']}; "
         f"{conditions['photos']} photos in {conditions['groups']} groups, "
         f"at most {conditions['batch_size']} at once, {conditions['prompt_prefix_tokens']} tokens before "
-        f"the photo, median of {conditions['rounds']} rounds; {machine()}"
+        f"the photo, median of {conditions['rounds']} rounds"
     )
 
 

@@ -139,7 +139,7 @@ def test_engines_are_chosen_by_name_and_what_cannot_run_is_left_out_with_its_rea
 
 
 def test_the_picture_has_a_bar_per_engine_its_conditions_and_escaped_names():
-    rows = engine_rows({"static": [RUN], "<b>&\"'": [replace(RUN, wall_seconds=2.0)]})
+    rows = engine_rows({"static": [RUN], "<b>&\"'": [replace(RUN, cpu_seconds=1.0)]})
     conditions = {
         "shape": "tiny & <small>",
         "device": "cpu",
@@ -153,11 +153,24 @@ def test_the_picture_has_a_bar_per_engine_its_conditions_and_escaped_names():
     drawn = engine_picture(EngineComparison(tuple(rows), {"refill": "no <room>"}, conditions, exact=True))
     texts = [node.text or "" for node in ElementTree.fromstring(drawn).iter() if node.tag.endswith("text")]
     assert "<b>&\"'" in texts
-    assert "1, 2.00 times static" in texts
+    assert "2, 2.00 times static" in texts
+    assert "Engines compared: photos per CPU second" in texts
     assert any(
         text.startswith("shape tiny & <small>, float32 on cpu; 2 photos in 1 groups") for text in texts
     )
     assert "left out: refill: no <room>" in texts
+
+
+def test_on_cuda_or_beside_a_peer_the_picture_counts_seconds_of_the_clock():
+    conditions = dict.fromkeys(
+        ("shape", "device", "dtype", "photos", "groups", "batch_size", "rounds", "prompt_prefix_tokens")
+    )
+    for device, runs in {
+        "cuda:0": {"refill": [RUN]},
+        "cpu": {"refill": [RUN], "endpoint": [replace(RUN, cpu_seconds=None)]},
+    }.items():
+        comparison = EngineComparison(tuple(engine_rows(runs)), {}, {**conditions, "device": device}, True)
+        assert ">Engines compared: photos per second<" in engine_picture(comparison)
 
 
 PEAK = """
