@@ -5,47 +5,17 @@ Modules that a command needs are imported inside it: `stage-a --help` loads neit
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from stage_a_pipeline import __version__
-from stage_a_pipeline.errors import StageAError
-
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-ANY_PATH = click.Path(path_type=Path)
-
-
-def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an error that is meant for users as one sentence, and exit with 1; with 130 after Ctrl-C."""
-
-    @functools.wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except StageAError as error:
-            raise click.ClickException(str(error)) from None
-        except KeyboardInterrupt as interrupt:
-            click.echo("; ".join(["interrupted", *map(str, interrupt.args)]), err=True)
-            sys.exit(130)
-
-    return guarded
-
-
-def settings_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--settings FILE, as every command that reads settings takes it."""
-    return click.option(
-        "--settings",
-        "settings_file",
-        type=ANY_PATH,
-        help="Settings file (TOML). Without it, STAGE_A_SETTINGS names one.",
-    )(command)
+from stage_a_pipeline.bench_cli import bench
+from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
 
 
 @click.group()
@@ -242,71 +212,4 @@ def demo_train(out: Path, seed: int, device: str) -> None:
     click.echo(f"checkpoint: {train(out, seed=seed, device=device)}")
 
 
-@main.group()
-def bench() -> None:
-    """Benchmarks, each against its baseline in the same run."""
-
-
-@bench.command("batching")
-@click.option(
-    "--groups", type=click.IntRange(min=2), default=40, show_default=True, help="Groups of 1 to 5 photos."
-)
-@click.option("--engine", type=click.Choice(["refill", "transformers"]), default="refill", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--checkpoint", default="builtin", show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
-@click.option("--seed", type=int, default=7, show_default=True)
-@click.option(
-    "--photos",
-    type=click.Choice(["small", "phone"]),
-    default="small",
-    show_default=True,
-    help="`small` is about what the built-in model sees, `phone` about a megapixel.",
-)
-@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
-@clear_errors
-def bench_batching(json_file: Path | None, **workload: Any) -> None:
-    """Photos per CPU second: batches across groups against batches per group.
-
-    Exits with 1 when the answers of any two runs differ.
-    """
-    from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
-
-    comparison = compare_batching(BatchingWorkload(**workload))
-    print_comparison(comparison, json_file)
-    sys.exit(0 if comparison.answers_equal else 1)
-
-
-@bench.command("overhead")
-@click.option("--photos", type=click.IntRange(min=1), default=200, show_default=True)
-@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
-@clear_errors
-def bench_overhead(photos: int, json_file: Path | None) -> None:
-    """What scheduling, journal and decoding ahead add to a bare loop around the engine.
-
-    Exits with 1 when the answers of the two differ.
-    """
-    from stage_a_pipeline.bench.overhead import measure_overhead, print_overhead
-
-    overhead = measure_overhead(photos)
-    print_overhead(overhead, json_file)
-    sys.exit(0 if overhead.answers_equal else 1)
-
-
-@bench.command("scale")
-@click.option("--photos", type=click.IntRange(min=100), default=10_000, show_default=True)
-@click.option("--seed", type=int, default=7, show_default=True)
-@click.option(
-    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
-)
-@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
-@clear_errors
-def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
-    """Seconds per phase and memory of many tiny photos, beside those of a tenth of them.
-
-    A photo and what comes of it take about 8 KB of disk until the benchmark ends.
-    """
-    from stage_a_pipeline.bench.scale import compare_scale, print_scale
-    from stage_a_pipeline.defs.launch import step_seconds
-
-    print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)
+main.add_command(bench)

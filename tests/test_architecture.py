@@ -26,6 +26,7 @@ LAYERS = (
         "jpeg_segments",
         "folders",
         "settings_layers",
+        "cli_options",
     },
     {"records", "toml_file"},
     {"missions", "settings", "settings_sections", "storage"},
@@ -47,7 +48,7 @@ LAYERS = (
     {"inference"},
     {"cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
-    {"definitions", "cli", "terminal"},
+    {"definitions", "cli", "bench_cli", "terminal"},
 )
 """From the bottom up: a room imports from its own layer and those before it."""
 

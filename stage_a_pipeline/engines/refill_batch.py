@@ -228,7 +228,7 @@ class RefillBatch:
                     if row.grammar is not None:
                         row.grammar.accept(token)
             if unheard.computed:
-                self.usage.add(places=self._places, filled=live)
+                self.usage.add(places=self._places, filled=len(unheard.rows))
                 self.usage.tokens += unheard.computed
                 self.usage.padding += unheard.computed - live
 

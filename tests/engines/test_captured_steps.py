@@ -84,7 +84,9 @@ def test_shapes_of_a_cuda_device_and_late_looks_change_no_answer(
     order = Random(rows).sample(range(len(requests)), len(requests))
     done, batch = run(engine, [requests[place] for place in order], rows=rows)
     assert [done[request.id] for request in requests] == singles
-    assert batch.usage.filled == sum(decoded_tokens(singles)), "late steps count for nobody"
+    late = batch.usage.filled - sum(decoded_tokens(singles))
+    assert 0 <= late <= behind * len(requests)
+    assert batch.usage.padding >= late, "what is computed late belongs to nobody"
 
 
 def test_recorded_steps_give_the_same_answers(engine, requests, singles, traced):

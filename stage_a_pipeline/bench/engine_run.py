@@ -1,0 +1,41 @@
+"""One engine over all photos, in a process of its own: `python -m stage_a_pipeline.bench.engine_run TASK`.
+
+TASK is the JSON of an EngineTask; the EngineRun is written beside it, to `run.json`. An error that is meant
+for users is one sentence on standard error, and exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from stage_a_pipeline.bench.contenders import CONTENDERS
+from stage_a_pipeline.bench.engine_records import EngineRun, EngineTask, write_json
+from stage_a_pipeline.errors import StageAError
+
+RUN_FILE: Final = "run.json"
+
+
+def run_engine(task: EngineTask) -> EngineRun:
+    """Load the task's engine, warm it up, and measure it. Raises StageAError."""
+    contender = CONTENDERS[task.engine]
+    if contender.batches is not None:
+        from stage_a_pipeline.bench.plain_generate import run_plain
+
+        return run_plain(task, contender.batches)
+    from stage_a_pipeline.bench.pipeline_run import run_pipeline
+
+    return run_pipeline(task, contender)
+
+
+def main(task_file: Path) -> None:
+    """Run the task of that file."""
+    write_json(task_file.with_name(RUN_FILE), run_engine(EngineTask.read(task_file)))
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except StageAError as error:
+        sys.exit(f"Error: {error}")

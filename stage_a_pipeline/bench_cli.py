@@ -1,0 +1,145 @@
+"""`stage-a bench`: thin commands over the benchmarks.
+
+Modules that a command needs are imported inside it: `stage-a --help` loads neither Dagster nor torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stage_a_pipeline.cli_options import ANY_PATH, clear_errors
+
+
+@click.group()
+def bench() -> None:
+    """Benchmarks, each against its baseline in the same run."""
+
+
+@bench.command("batching")
+@click.option(
+    "--groups", type=click.IntRange(min=2), default=40, show_default=True, help="Groups of 1 to 5 photos."
+)
+@click.option("--engine", type=click.Choice(["refill", "transformers"]), default="refill", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--checkpoint", default="builtin", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--photos",
+    type=click.Choice(["small", "phone"]),
+    default="small",
+    show_default=True,
+    help="`small` is about what the built-in model sees, `phone` about a megapixel.",
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_batching(json_file: Path | None, **workload: Any) -> None:
+    """Photos per CPU second: batches across groups against batches per group.
+
+    Exits with 1 when the answers of any two runs differ.
+    """
+    from stage_a_pipeline.bench.batching import BatchingWorkload, compare_batching, print_comparison
+
+    comparison = compare_batching(BatchingWorkload(**workload))
+    print_comparison(comparison, json_file)
+    sys.exit(0 if comparison.answers_equal else 1)
+
+
+@bench.command("overhead")
+@click.option("--photos", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_overhead(photos: int, json_file: Path | None) -> None:
+    """What scheduling, journal and decoding ahead add to a bare loop around the engine.
+
+    Exits with 1 when the answers of the two differ.
+    """
+    from stage_a_pipeline.bench.overhead import measure_overhead, print_overhead
+
+    overhead = measure_overhead(photos)
+    print_overhead(overhead, json_file)
+    sys.exit(0 if overhead.answers_equal else 1)
+
+
+@bench.command("scale")
+@click.option("--photos", type=click.IntRange(min=100), default=10_000, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
+    """Seconds per phase and memory of many tiny photos, beside those of a tenth of them.
+
+    A photo and what comes of it take about 8 KB of disk until the benchmark ends.
+    """
+    from stage_a_pipeline.bench.scale import compare_scale, print_scale
+    from stage_a_pipeline.defs.launch import step_seconds
+
+    print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)
+
+
+@bench.command("engines")
+@click.option(
+    "--shape",
+    type=click.Choice(["builtin", "tiny", "60m", "4b"]),
+    default="builtin",
+    show_default=True,
+    help="The built-in checkpoint, or random weights of a size; 4b is the shape of Qwen3-VL-4B.",
+)
+@click.option("--device", default="cpu", show_default=True, help="`cpu` or `cuda:0`.")
+@click.option("--photos", type=click.IntRange(min=1), help="How many; the shape's own number when left out.")
+@click.option("--groups", type=click.IntRange(min=1), help="In how many groups of 1 to 38 photos.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Photos at once; the shape's when left out.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="Medians of so many."
+)
+@click.option("--engines", multiple=True, metavar="NAME", help="May be repeated; all when left out.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--endpoint",
+    "endpoint_url",
+    metavar="URL",
+    help="OpenAI-compatible server to compare with. The photos are sent there, with the key in "
+    "OPENAI_API_KEY, if any.",
+)
+@click.option("--endpoint-model", metavar="NAME", help="The server's name for its model.")
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the rows to this file (a JSON list).")
+@click.option("--picture", "picture_file", type=ANY_PATH, help="Draw the rates to this file (SVG).")
+@clear_errors
+def bench_engines(
+    endpoint_url: str | None,
+    endpoint_model: str | None,
+    json_file: Path | None,
+    picture_file: Path | None,
+    **workload: Any,
+) -> None:
+    """Photos per second of plain `generate` loops and of the pipeline's engines, on the same photos.
+
+    Exits with 1 when an engine fails, or in float32 answers otherwise than one photo alone.
+    """
+    if (endpoint_url is None) != (endpoint_model is None):
+        raise click.UsageError("--endpoint and --endpoint-model belong together")
+    if json_file is not None and picture_file is not None and json_file.resolve() == picture_file.resolve():
+        raise click.UsageError("--json and --picture name the same file; give each its own")
+    from stage_a_pipeline.bench.endpoint import Endpoint
+    from stage_a_pipeline.bench.engine_picture import write_picture
+    from stage_a_pipeline.bench.engine_table import print_engines, write_rows
+    from stage_a_pipeline.bench.engines import EngineWorkload, compare_engines
+
+    endpoint = Endpoint(endpoint_url, endpoint_model or "") if endpoint_url is not None else None
+    comparison = compare_engines(
+        EngineWorkload(**workload, endpoint=endpoint), tell=lambda line: click.echo(line, err=True)
+    )
+    # Before the files: what was measured is seen even where it cannot be written.
+    print_engines(comparison)
+    if json_file is not None:
+        write_rows(json_file, comparison)
+    if picture_file is not None:
+        write_picture(picture_file, comparison)
+    sys.exit(1 if comparison.different else 0)
