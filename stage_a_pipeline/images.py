@@ -75,8 +75,7 @@ _TRANSPOSITIONS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TURNED: Final = (5, 6, 7, 8)
-"""The orientations in which width is height."""
+_TURNED: Final = (5, 6, 7, 8)  # width is height in these
 
 
 @dataclass(frozen=True, slots=True)

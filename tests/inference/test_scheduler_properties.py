@@ -43,7 +43,13 @@ breaches = st.lists(
 )
 behaviours = st.builds(FakeBehaviour, max_batch=st.sampled_from([None, 1, 2, 3, 5]), refill=st.booleans())
 batchings = st.builds(
-    BatchingOptions, st.integers(1, 9), st.sampled_from(["cross_group", "per_group"]), st.integers(1, 3)
+    BatchingOptions,
+    st.integers(1, 9),
+    st.sampled_from(["cross_group", "per_group"]),
+    st.integers(1, 3),
+    max_tokens=st.sampled_from([None, 1, 13, 30]),
+    max_pixels=st.sampled_from([None, 1, 9_000]),
+    sort_window=st.sampled_from([0, 2, 7]),
 )
 
 
