@@ -188,8 +188,8 @@ class RefillBatch:
             pad_sequence(positions, batch_first=True).permute(2, 0, 1),
             start=start,
             photos={
-                "pixel_values": _together([photo.pixel_values for photo in photos]),
-                "image_grid_thw": _together([photo.image_grid_thw for photo in photos]),
+                "pixel_values": forward.on_device([photo.pixel_values for photo in photos]),
+                "image_grid_thw": forward.on_device([photo.image_grid_thw for photo in photos]),
             },
         )
         last = torch.tensor([len(tokens) - 1 for tokens in rest])
@@ -231,8 +231,3 @@ class RefillBatch:
                 self.usage.add(places=self._places, filled=len(unheard.rows))
                 self.usage.tokens += unheard.computed
                 self.usage.padding += unheard.computed - live
-
-
-def _together(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after the other; a single one as it is, pinned or not."""
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,6 +42,15 @@ class SlotForward:
         """Let go of the model."""
         self._model = None
 
+    def on_device(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Tensors of the host on the device, in one, the first dimensions one after the other.
+
+        They are copied one by one: only what is pinned, and not a new tensor made of it, is copied while
+        the host goes on.
+        """
+        moved = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        return moved[0] if len(moved) == 1 else torch.cat(moved)
+
     def positions(self, tokens: torch.Tensor, image_token: int, grid: torch.Tensor) -> torch.Tensor:
         """Rotary positions [3, tokens] of one whole prompt [tokens] with one photo; all on the host.
 
@@ -64,8 +74,9 @@ class SlotForward:
     ) -> torch.Tensor:
         """Hidden states [rows, tokens, size] of `tokens` [rows, tokens] that stand in `slots` from `start`.
 
-        `positions` is [3, rows, tokens]. Rows are padded on the right: the mask is causal, so padding
-        cannot be seen by what stands before it, and later each row sees its own length only.
+        `positions` is [3, rows, tokens], on the host as `tokens` are; `photos` are on the device. Rows are
+        padded on the right: the mask is causal, so padding cannot be seen by what stands before it, and
+        later each row sees its own length only.
         """
         end = start + tokens.shape[1]
         cells = torch.arange(end, device=self.device)
@@ -77,7 +88,7 @@ class SlotForward:
             attention_mask=(cells <= cells[start:, None])[None, None],
             past_key_values=cache,
             use_cache=True,
-            **{name: values.to(self.device, non_blocking=True) for name, values in (photos or {}).items()},
+            **(photos or {}),
         ).last_hidden_state
         return hidden
 
