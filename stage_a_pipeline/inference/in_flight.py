@@ -88,7 +88,8 @@ class InFlight:
         assert request.id not in self._asked
         load = self._load_of(request)
         self._tell_limits(request, load)
-        self._asked[request.id] = _Asked(request, load)
+        # What was prepared is large, and no longer needed once the engine has taken it to the device.
+        self._asked[request.id] = _Asked(replace(request, prepared=None), load)
         self._batch.add(request, self._generation)
 
     def step(self) -> list[Result]:
