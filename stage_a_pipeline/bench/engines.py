@@ -35,8 +35,13 @@ from stage_a_pipeline.settings import load_settings
 _MOST_NEW_TOKENS: Final = 256
 """The longest answer where the model ends its answers."""
 _LAST_WORDS: Final = 1500
-ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-"""glibc keeps freed memory: transformers' cache is copied at every step, and would be paged in anew."""
+ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""glibc keeps freed memory: transformers' cache is copied at every step, and would be paged in anew. Threads
+share one heap, since what is kept is kept for each of them otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,4 +256,4 @@ class _Bench:
 def environment_note(device: str) -> str:
     """How the processes were run, for people."""
     threads = "" if device.startswith("cuda") else "OMP_NUM_THREADS=1, "
-    return f"{threads}glibc keeps freed memory (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_)"
+    return f"{threads}glibc keeps freed memory in one heap (MALLOC_*)"

@@ -172,10 +172,11 @@ class RefillBatch:
         """Logits [rows, vocabulary] behind the prompts of newcomers that share their text."""
         forward, text = self._engine.forward, newcomers[0].text
         start = text.reused
+        # Slots that grow step by step leave holes in a host's memory.
+        rows.cache.reserve(max(map(self._expected_cells, newcomers)))
         if text.cache is None:
             rows.cache.clear(places)
         else:
-            rows.cache.reserve(start)
             rows.cache.copy(text.cache, 0, places, cells=start)
         rest = [newcomer.tokens[start:] for newcomer in newcomers]
         positions = [newcomer.positions[:, start:].T for newcomer in newcomers]
@@ -194,6 +195,10 @@ class RefillBatch:
         )
         last = torch.tensor([len(tokens) - 1 for tokens in rest])
         return forward.logits(hidden[torch.arange(len(rest)), last])
+
+    def _expected_cells(self, newcomer: Newcomer) -> int:
+        answer = min(newcomer.options.max_new_tokens, self._engine.policy.growth)
+        return len(newcomer.tokens) + answer
 
     def _set_choice(self, entries: Sequence[Row], places: slice, rows: DeviceRows) -> tuple[bool, bool]:
         """Throw the dice for rows that sample, and tell rows with a grammar what it allows; whether there

@@ -24,7 +24,8 @@ class RefillPolicy:
     """How newcomers are admitted, and how steps are shaped.
 
     Newcomers are prefilled `lump` at a time. Steps are computed for multiples of `row_step` rows and of
-    `window_step` cells, so that few shapes occur; slots grow by `growth` cells. The host may be `behind`
+    `window_step` cells, so that few shapes occur; slots grow by `growth` cells, and have room for so many
+    tokens of an answer when it begins. The host may be `behind`
     the device by so many steps when it looks for answers that have ended. With `capture`, a step's shape
     is recorded when it occurs again.
     """
@@ -46,7 +47,7 @@ class RefillPolicy:
         )
 
 
-CPU: Final = RefillPolicy(lump=1, row_step=1, window_step=1, growth=64, behind=0, capture=False)
+CPU: Final = RefillPolicy(lump=1, row_step=1, window_step=1, growth=128, behind=0, capture=False)
 """A row costs what it computes: nobody waits, and nothing is rounded up."""
 
 CUDA: Final = RefillPolicy(lump=4, row_step=8, window_step=256, growth=1024, behind=1, capture=True)
