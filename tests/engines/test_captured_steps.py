@@ -75,8 +75,7 @@ def traced(engine, monkeypatch):
     return TracedOperations
 
 
-@pytest.mark.parametrize("behind", [0, 1, 3])
-@pytest.mark.parametrize("rows", [1, 3, 6, 16])
+@pytest.mark.parametrize(("rows", "behind"), [(1, 1), (3, 0), (6, 1), (6, 3), (16, 1)])
 def test_shapes_of_a_cuda_device_and_late_looks_change_no_answer(
     engine, requests, singles, monkeypatch, rows, behind
 ):
