@@ -42,23 +42,23 @@ class CapturedSteps:
 
     The first time sets up what libraries set up lazily, which cannot be recorded. A step must be a function
     of buffers that stay where they are: call `forget` when they move. Where recording fails, steps go on
-    as they are, and the log says so once.
+    as they are, and the log says so once. The step is handed in with every call: its owner owns the
+    recordings too, and what points back would keep both on the device until garbage is collected.
     """
 
-    def __init__(self, step: Step, recorder: Recorder) -> None:
-        self._step = step
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder: Recorder | None = recorder
         self._seen: set[StepShape] = set()
         self._replays: dict[StepShape, Callable[[], None]] = {}
 
-    def __call__(self, shape: StepShape) -> None:
-        """Carry out the step."""
+    def __call__(self, step: Step, shape: StepShape) -> None:
+        """Carry out the step, which is the same every time."""
         if shape in self._seen and shape not in self._replays and self._recorder is not None:
-            self._record(shape, self._recorder)
+            self._record(step, shape, self._recorder)
         self._seen.add(shape)
         replay = self._replays.get(shape)
         if replay is None:
-            self._step(shape)
+            step(shape)
         else:
             replay()
 
@@ -66,9 +66,9 @@ class CapturedSteps:
         """Drop all recordings: their buffers are no longer there."""
         self._replays.clear()
 
-    def _record(self, shape: StepShape, recorder: Recorder) -> None:
+    def _record(self, step: Step, shape: StepShape, recorder: Recorder) -> None:
         try:
-            self._replays[shape] = recorder.record(lambda: self._step(shape))
+            self._replays[shape] = recorder.record(lambda: step(shape))
         except RuntimeError as error:
             self._recorder = None
             _LOG.warning(

@@ -4,6 +4,8 @@ torch's own tracer stands in for CUDA graphs: what it records is, like them, a l
 where they were at the time of recording. Whatever else a step reads or leaves behind is not repeated.
 """
 
+import gc
+import weakref
 from dataclasses import replace
 from random import Random
 
@@ -149,6 +151,29 @@ def test_rows_of_a_batch_that_failed_are_not_kept(engine, requests, singles, tra
     assert [done[request.id] for request in requests[:3]] == singles[:3]
 
 
+def test_rows_that_are_not_kept_free_the_device_at_once(engine, monkeypatch):
+    """A batch that ran out of memory is asked again in halves before any garbage is collected."""
+
+    class Recorder:
+        def record(self, work):
+            work()
+            return lambda: None
+
+    monkeypatch.setattr(device_rows, "CudaGraphs", Recorder)
+    rows = device_rows.DeviceRows(engine.forward, 4, SMALL)
+    with torch.inference_mode():
+        for _ in range(2):
+            rows.decode(4, 8, draw=False, constrained=False)
+    slots, said = weakref.ref(rows.cache), weakref.ref(rows.next_token)
+    gc.disable()
+    try:
+        del rows
+        assert slots() is None
+        assert said() is None
+    finally:
+        gc.enable()
+
+
 def test_answers_of_one_token_take_no_step(engine, requests, monkeypatch):
     monkeypatch.setattr(engine, "policy", replace(SMALL, capture=False, behind=1))
     short = GenerationOptions(max_new_tokens=1)
@@ -165,15 +190,18 @@ def test_a_shape_is_recorded_when_it_comes_again_and_once_more_when_buffers_move
             told.append("record")
             return lambda: told.append("replay")
 
-    steps = CapturedSteps(lambda shape: told.append(f"step {shape.rows}"), Recorder())
+    def step(shape):
+        told.append(f"step {shape.rows}")
+
+    steps = CapturedSteps(Recorder())
     small, large = StepShape(4, 64), StepShape(8, 64)
     for shape in (small, small, small, large):
-        steps(shape)
+        steps(step, shape)
     assert told == ["step 4", "record", "replay", "replay", "step 8"]
     told.clear()
     steps.forget()
     for shape in (small, large):
-        steps(shape)
+        steps(step, shape)
     assert told == ["record", "replay", "record", "replay"]
 
 
@@ -184,10 +212,10 @@ def test_steps_go_on_where_recording_fails_and_the_log_says_so_once(caplog):
         def record(self, work):
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    steps = CapturedSteps(carried_out.append, Broken())
+    steps = CapturedSteps(Broken())
     shapes = [StepShape(4, 64), StepShape(8, 64)] * 3
     for shape in shapes:
-        steps(shape)
+        steps(carried_out.append, shape)
     assert carried_out == shapes
     assert len(caplog.messages) == 1
     assert "operation not permitted" in caplog.text
