@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -213,9 +213,14 @@ class Qwen3VL(ABC):
         )
         return text
 
-    def inference_mode(self) -> AbstractContextManager[object]:
-        """Without gradients."""
-        return self._torch.inference_mode()
+    @contextmanager
+    def inference_mode(self) -> Iterator[None]:
+        """Without gradients, and with the engine's device as the current one: torch records events and
+        graphs there, whichever device their tensors are on."""
+        cuda = self._torch.cuda
+        on_device = cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+        with self._torch.inference_mode(), on_device:
+            yield
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:

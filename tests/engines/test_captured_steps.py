@@ -94,6 +94,43 @@ def test_shapes_of_a_cuda_device_and_late_looks_change_no_answer(
     assert batch.usage.padding >= late, "what is computed late belongs to nobody"
 
 
+def test_a_step_that_nobody_waits_for_any_more_is_counted_as_waste(engine, requests, monkeypatch):
+    monkeypatch.setattr(engine, "policy", replace(SMALL, capture=False, behind=1))
+    favourite = engine._processor.tokenizer("<|im_end|>")["input_ids"][0]
+    choose = engine.forward.decode
+
+    def ending(*args, **kwargs):
+        logits = choose(*args, **kwargs)
+        logits[:, favourite] += 1000.0
+        return logits
+
+    monkeypatch.setattr(engine.forward, "decode", ending)
+    _, batch = run(engine, requests[:3], rows=3)
+    assert (batch.usage.steps, batch.usage.filled) == (2, 6), "the step that ends all, and the one behind it"
+
+
+def test_work_is_done_on_the_engine_s_own_device(engine, monkeypatch):
+    current = []
+
+    class Device:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *_error):
+            current.pop()
+
+    second = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(engine, "_device", second)
+    with engine.inference_mode():
+        assert current == [second]
+        assert torch.is_inference_mode_enabled()
+    assert current == []
+
+
 def test_recorded_steps_give_the_same_answers(engine, requests, singles, traced):
     for repeat in range(2):
         done, batch = run(engine, requests, rows=6)
