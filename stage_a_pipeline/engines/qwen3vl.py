@@ -205,7 +205,8 @@ class Qwen3VL(ABC):
         """Whether the answer repeats itself, looked at now and then: most have ended before."""
         count = len(answer)
         due = options.repetition_stop and count >= _LONG_ANSWER and count % _LOOK_EVERY == 0
-        return due and repeats_to_the_end(self._text(answer))
+        # The newest character may not be complete yet.
+        return due and repeats_to_the_end(self._text(answer).removesuffix("\ufffd"))
 
     def _text(self, tokens: Sequence[int]) -> str:
         text: str = self._processor.tokenizer.decode(

@@ -104,9 +104,13 @@ class RefillEngine(Qwen3VL):
         if self.policy.capture:
             self._kept_rows = rows
 
+    def forget_rows(self) -> None:
+        """Free what is kept for the next batch."""
+        self._kept_rows = None
+
     def close(self) -> None:
         """See Engine."""
-        self._kept_rows = None
+        self.forget_rows()
         self._newcomers.forget_texts()
         self.forward.close()
         super().close()
