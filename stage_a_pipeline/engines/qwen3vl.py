@@ -51,6 +51,9 @@ class Qwen3VL(ABC):
     prefilled_together: int | None = None
     """How many prompts of a batch are computed at once; None: all."""
 
+    growth: int = 1
+    """Room for keys and values is taken for a multiple of so many tokens."""
+
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, device: str) -> None:
         import torch
 
@@ -110,6 +113,7 @@ class Qwen3VL(ABC):
             patches=image_tokens * self._processor.image_processor.merge_size**2,
             answer_tokens=max_new_tokens,
             item_bytes=self._dtype.itemsize,
+            growth=self.growth,
         )
         return rows_in(
             free_bytes(self._device),
