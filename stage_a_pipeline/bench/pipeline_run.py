@@ -39,6 +39,7 @@ def run_pipeline(task: EngineTask, contender: Contender) -> EngineRun:
     with closing(load_engine(settings.engine, task.device)) as engine:
         start_batch = _static_on_slots(engine) if contender.static_on_slots else None
         _warm_up(RecordedEngine(engine, {}, start_batch=start_batch), task, recipe, refs)
+        _forget_warm_up(engine)
         recorded = RecordedEngine(engine, _limits(task, refs), start_batch=start_batch)
         with Journal(Path(task.scratch, "journal"), "bench", [MISSION]) as journal:
             generation, batching = (
@@ -87,6 +88,14 @@ def _warm_up(engine: Engine, task: EngineTask, recipe: Recipe, refs: Sequence[Im
         for ref in refs[:count]
     ]
     engine.generate(requests, GenerationOptions(max_new_tokens=WARM_UP_TOKENS))
+
+
+def _forget_warm_up(engine: Engine) -> None:
+    """Free the slots that a warm batch keeps on CUDA: they are memory that the run takes."""
+    from stage_a_pipeline.engines.refill import RefillEngine
+
+    if isinstance(engine, RefillEngine):
+        engine.forget_rows()
 
 
 def _limits(task: EngineTask, refs: Sequence[ImageRef]) -> dict[str, int]:

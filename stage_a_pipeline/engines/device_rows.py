@@ -53,7 +53,7 @@ class DeviceRows:
         self._tokens, self._lengths, self._positions, self._active = torch.zeros(
             (4, places), dtype=torch.long, device=forward.device
         )
-        self._captured = CapturedSteps(self._step, CudaGraphs()) if policy.capture else None
+        self._captured = CapturedSteps(CudaGraphs()) if policy.capture else None
         self._moves = self.cache.moves
 
     def enter(self, place: int, prompt: torch.Tensor, position: int, options: GenerationOptions) -> None:
@@ -103,7 +103,7 @@ class DeviceRows:
             if self._moves != self.cache.moves:
                 self._moves = self.cache.moves
                 self._captured.forget()
-            self._captured(shape)
+            self._captured(self._step, shape)
         return HostTokens(self._tokens[:rows]), shape.rows
 
     def _step(self, shape: StepShape) -> None:

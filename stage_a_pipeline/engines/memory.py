@@ -35,15 +35,22 @@ class RequestMemory:
 
 
 def request_memory(
-    config: Any, *, prompt_tokens: int, patches: int, answer_tokens: int, item_bytes: int
+    config: Any,
+    *,
+    prompt_tokens: int,
+    patches: int,
+    answer_tokens: int,
+    item_bytes: int,
+    growth: int = 1,
 ) -> RequestMemory:
     """For a Qwen3-VL of that configuration, whose numbers take `item_bytes` each.
 
-    Under way are keys and values of all tokens, and scores of the vocabulary in float32, a few times over;
+    Under way are keys and values of all tokens, which take room for a multiple of `growth` tokens, and
+    scores of the vocabulary in float32, a few times over;
     in the prompt's forward pass the states of its tokens, and of the photo's patches with their pixels.
     """
     text, vision = config.text_config, config.vision_config
-    tokens = prompt_tokens + answer_tokens
+    tokens = -(-(prompt_tokens + answer_tokens) // growth) * growth
     cache = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * item_bytes
     scores = 4 * 4 * text.vocab_size
     pixels = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2

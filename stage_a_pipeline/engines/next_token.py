@@ -76,6 +76,7 @@ def draw_tokens(
     in_nucleus = likely.cumsum(dim=-1) - likely < top_p
     nucleus = likely.where(in_nucleus, 0.0).cumsum(dim=-1)
     place = torch.searchsorted(nucleus, points * nucleus[:, -1:], right=True)
-    # A point just below 1 is 1 in float32, and would fall off the nucleus.
-    last = in_nucleus.sum(dim=-1, keepdim=True) - 1
+    # A point just below 1 is 1 in float32, and would fall off the nucleus; where scores are not numbers,
+    # nothing is in it, and an index below 0 would end all work on a CUDA device.
+    last = (in_nucleus.sum(dim=-1, keepdim=True) - 1).clamp_min(0)
     return tokens.gather(1, place.minimum(last))[:, 0]

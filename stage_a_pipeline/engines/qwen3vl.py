@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +50,9 @@ class Qwen3VL(ABC):
 
     prefilled_together: int | None = None
     """How many prompts of a batch are computed at once; None: all."""
+
+    growth: int = 1
+    """Room for keys and values is taken for a multiple of so many tokens."""
 
     def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, device: str) -> None:
         import torch
@@ -110,6 +113,7 @@ class Qwen3VL(ABC):
             patches=image_tokens * self._processor.image_processor.merge_size**2,
             answer_tokens=max_new_tokens,
             item_bytes=self._dtype.itemsize,
+            growth=self.growth,
         )
         return rows_in(
             free_bytes(self._device),
@@ -205,7 +209,8 @@ class Qwen3VL(ABC):
         """Whether the answer repeats itself, looked at now and then: most have ended before."""
         count = len(answer)
         due = options.repetition_stop and count >= _LONG_ANSWER and count % _LOOK_EVERY == 0
-        return due and repeats_to_the_end(self._text(answer))
+        # The newest character may not be complete yet.
+        return due and repeats_to_the_end(self._text(answer).removesuffix("\ufffd"))
 
     def _text(self, tokens: Sequence[int]) -> str:
         text: str = self._processor.tokenizer.decode(
@@ -213,9 +218,14 @@ class Qwen3VL(ABC):
         )
         return text
 
-    def inference_mode(self) -> AbstractContextManager[object]:
-        """Without gradients."""
-        return self._torch.inference_mode()
+    @contextmanager
+    def inference_mode(self) -> Iterator[None]:
+        """Without gradients, and with the engine's device as the current one: torch records events and
+        graphs there, whichever device their tensors are on."""
+        cuda = self._torch.cuda
+        on_device = cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+        with self._torch.inference_mode(), on_device:
+            yield
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:

@@ -41,7 +41,7 @@ class RefillEngine(Qwen3VL):
         from stage_a_pipeline.engines.slot_forward import SlotForward
 
         self.policy = policy or refill_policy(self._device.type, cuda_graphs=settings.cuda_graphs)
-        self.prefilled_together = self.policy.lump
+        self.prefilled_together, self.growth = self.policy.lump, self.policy.growth
         self.forward = SlotForward(self._model, self._device)
         self._newcomers = Newcomers(
             self._processor,
@@ -104,9 +104,13 @@ class RefillEngine(Qwen3VL):
         if self.policy.capture:
             self._kept_rows = rows
 
+    def forget_rows(self) -> None:
+        """Free what is kept for the next batch."""
+        self._kept_rows = None
+
     def close(self) -> None:
         """See Engine."""
-        self._kept_rows = None
+        self.forget_rows()
         self._newcomers.forget_texts()
         self.forward.close()
         super().close()

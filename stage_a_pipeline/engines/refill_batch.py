@@ -100,9 +100,11 @@ class RefillBatch:
                 self._admit(self._next_lump(), rows)
             while not self._leaving():
                 self._decode(rows)
+            if len(self._leaving()) == len(self._rows):
+                # What is still under way belongs to nobody, and is counted as that.
+                self._hear(keep=0)
             ended = self._take_leaving(rows)
         if not self._rows:
-            self._unheard.clear()
             self._engine.give_back(rows)
             self._device_rows = None
         return ended

@@ -4,6 +4,8 @@ torch's own tracer stands in for CUDA graphs: what it records is, like them, a l
 where they were at the time of recording. Whatever else a step reads or leaves behind is not repeated.
 """
 
+import gc
+import weakref
 from dataclasses import replace
 from random import Random
 
@@ -46,6 +48,9 @@ class TracedOperations:
 
         return replay
 
+    def forget(self):
+        pass
+
 
 def _buffers(rows):
     columns = [value for value in vars(rows).values() if isinstance(value, torch.Tensor)]
@@ -86,6 +91,43 @@ def test_shapes_of_a_cuda_device_and_late_looks_change_no_answer(
     late = batch.usage.filled - sum(decoded_tokens(singles))
     assert 0 <= late <= behind * len(requests)
     assert batch.usage.padding >= late, "what is computed late belongs to nobody"
+
+
+def test_a_step_that_nobody_waits_for_any_more_is_counted_as_waste(engine, requests, monkeypatch):
+    monkeypatch.setattr(engine, "policy", replace(SMALL, capture=False, behind=1))
+    favourite = engine._processor.tokenizer("<|im_end|>")["input_ids"][0]
+    choose = engine.forward.decode
+
+    def ending(*args, **kwargs):
+        logits = choose(*args, **kwargs)
+        logits[:, favourite] += 1000.0
+        return logits
+
+    monkeypatch.setattr(engine.forward, "decode", ending)
+    _, batch = run(engine, requests[:3], rows=3)
+    assert (batch.usage.steps, batch.usage.filled) == (2, 6), "the step that ends all, and the one behind it"
+
+
+def test_work_is_done_on_the_engine_s_own_device(engine, monkeypatch):
+    current = []
+
+    class Device:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *_error):
+            current.pop()
+
+    second = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(engine, "_device", second)
+    with engine.inference_mode():
+        assert current == [second]
+        assert torch.is_inference_mode_enabled()
+    assert current == []
 
 
 def test_recorded_steps_give_the_same_answers(engine, requests, singles, traced):
@@ -148,6 +190,29 @@ def test_rows_of_a_batch_that_failed_are_not_kept(engine, requests, singles, tra
     assert [done[request.id] for request in requests[:3]] == singles[:3]
 
 
+def test_rows_that_are_not_kept_free_the_device_at_once(engine, monkeypatch):
+    """A batch that ran out of memory is asked again in halves before any garbage is collected."""
+
+    class Recorder:
+        def record(self, work):
+            work()
+            return lambda: None
+
+    monkeypatch.setattr(device_rows, "CudaGraphs", Recorder)
+    rows = device_rows.DeviceRows(engine.forward, 4, SMALL)
+    with torch.inference_mode():
+        for _ in range(2):
+            rows.decode(4, 8, draw=False, constrained=False)
+    slots, said = weakref.ref(rows.cache), weakref.ref(rows.next_token)
+    gc.disable()
+    try:
+        del rows
+        assert slots() is None
+        assert said() is None
+    finally:
+        gc.enable()
+
+
 def test_answers_of_one_token_take_no_step(engine, requests, monkeypatch):
     monkeypatch.setattr(engine, "policy", replace(SMALL, capture=False, behind=1))
     short = GenerationOptions(max_new_tokens=1)
@@ -164,16 +229,22 @@ def test_a_shape_is_recorded_when_it_comes_again_and_once_more_when_buffers_move
             told.append("record")
             return lambda: told.append("replay")
 
-    steps = CapturedSteps(lambda shape: told.append(f"step {shape.rows}"), Recorder())
+        def forget(self):
+            told.append("other memory")
+
+    def step(shape):
+        told.append(f"step {shape.rows}")
+
+    steps = CapturedSteps(Recorder())
     small, large = StepShape(4, 64), StepShape(8, 64)
     for shape in (small, small, small, large):
-        steps(shape)
+        steps(step, shape)
     assert told == ["step 4", "record", "replay", "replay", "step 8"]
     told.clear()
     steps.forget()
     for shape in (small, large):
-        steps(shape)
-    assert told == ["record", "replay", "record", "replay"]
+        steps(step, shape)
+    assert told == ["other memory", "record", "replay", "record", "replay"]
 
 
 def test_steps_go_on_where_recording_fails_and_the_log_says_so_once(caplog):
@@ -183,10 +254,10 @@ def test_steps_go_on_where_recording_fails_and_the_log_says_so_once(caplog):
         def record(self, work):
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    steps = CapturedSteps(carried_out.append, Broken())
+    steps = CapturedSteps(Broken())
     shapes = [StepShape(4, 64), StepShape(8, 64)] * 3
     for shape in shapes:
-        steps(shape)
+        steps(carried_out.append, shape)
     assert carried_out == shapes
     assert len(caplog.messages) == 1
     assert "operation not permitted" in caplog.text

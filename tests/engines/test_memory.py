@@ -1,5 +1,7 @@
 """How many requests have room."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoConfig
@@ -7,6 +9,7 @@ from transformers import AutoConfig
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.memory import RequestMemory, free_bytes, request_memory, rows_in
 from stage_a_pipeline.engines.refill import RefillEngine
+from stage_a_pipeline.engines.refill_policy import CPU
 from stage_a_pipeline.engines.transformers import TransformersEngine
 from stage_a_pipeline.settings import EngineSettings
 
@@ -27,6 +30,28 @@ def test_keys_and_values_of_the_4b_shape_take_147_kilobytes_a_token(config):
     )
     assert two.under_way - one.under_way == 147_456
     assert two.prefill == one.prefill
+
+
+def test_slots_that_grow_in_steps_take_whole_steps(config, requests, monkeypatch):
+    from stage_a_pipeline.engines import qwen3vl
+
+    def cells(tokens, growth):
+        memory, none = (
+            request_memory(config, prompt_tokens=0, patches=1, answer_tokens=n, item_bytes=4, growth=growth)
+            for n in (tokens, 0)
+        )
+        return memory.under_way - none.under_way
+
+    assert cells(1, 1024) == cells(1024, 1024) == cells(1024, 1)
+    assert cells(1025, 1024) == cells(2048, 1)
+    engine = RefillEngine(
+        resolve_checkpoint("builtin"), EngineSettings(), "cpu", policy=replace(CPU, growth=8192)
+    )
+    monkeypatch.setattr(qwen3vl, "free_bytes", lambda _device: 256 * 1024**2)
+    prompts = [requests[0].prompt]
+    rows = [engine.fitting_rows(prompts, max_pixels=10**5, max_new_tokens=limit) for limit in (256, 4096)]
+    assert rows[0] == rows[1] < 32
+    engine.close()
 
 
 @pytest.mark.parametrize(

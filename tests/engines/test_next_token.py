@@ -94,3 +94,13 @@ def test_a_point_that_rounds_to_one_stays_in_the_nucleus():
     one = torch.ones(1, 1)
     drawn = draw_tokens(scores, one, one * 0.5, torch.tensor([[1 - 2**-30]]))
     assert drawn.tolist() == [int(in_nucleus) - 1]
+
+
+def test_a_row_whose_scores_are_no_numbers_harms_nobody():
+    scores = torch.linspace(3.0, -3.0, VOCABULARY).repeat(2, 1)
+    one = torch.ones(2, 1)
+    alone = draw_tokens(scores[:1], one[:1], one[:1] * 0.5, one[:1] * 0.3)
+    scores[1] = torch.nan
+    drawn = draw_tokens(scores, one, one * 0.5, one * 0.3)
+    assert drawn[0] == alone[0]
+    assert 0 <= drawn[1] < VOCABULARY

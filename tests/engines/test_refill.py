@@ -303,6 +303,14 @@ def test_an_answer_that_goes_in_circles_is_cut_alike_in_every_engine(requests):
         assert (whole.finish_reason, whole.generated_tokens) == ("length", 320)
 
 
+def test_an_answer_goes_in_circles_even_where_its_newest_character_is_not_complete(engine):
+    tokenizer = engine._processor.tokenizer
+    (piece,), (first, *_) = (tokenizer(text)["input_ids"] for text in ("a", "龘"))
+    answer = [piece] * 255 + [first]
+    assert tokenizer.decode(answer[-2:]) == "a\ufffd"
+    assert engine.goes_in_circles(answer, OPTIONS)
+
+
 def _favour(logits, token):
     logits[..., token] += 1000.0
     return logits
