@@ -12,6 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from stage_a_pipeline.bench.contenders import REFERENCE
 from stage_a_pipeline.bench.engine_figures import EngineRow
 from stage_a_pipeline.bench.engines import EngineComparison, environment_note
 from stage_a_pipeline.storage import atomic_write
@@ -42,6 +43,8 @@ def sentences(comparison: EngineComparison) -> list[str]:
     environment = environment_note(str(comparison.conditions["device"]))
     said = [condition_sentence(comparison), f"{machine()}; {environment}"]
     said += [f"left out: {name}: {reason}" for name, reason in comparison.left_out.items()]
+    if all(row.same_text is None for row in comparison.rows):
+        said.append(f"no texts were compared: {REFERENCE!r} was not asked for")
     if comparison.different:
         said.append(f"DIFFERENT ANSWERS than one by one: {', '.join(comparison.different)}")
     return said

@@ -115,11 +115,10 @@ class Qwen3VL(ABC):
             item_bytes=self._dtype.itemsize,
             growth=self.growth,
         )
+        with self.translated_errors():
+            free = free_bytes(self._device)
         return rows_in(
-            free_bytes(self._device),
-            request,
-            prefilled_together=self.prefilled_together,
-            most=most_rows(self._device),
+            free, request, prefilled_together=self.prefilled_together, most=most_rows(self._device)
         )
 
     def trace_inputs(self, requests: Sequence[Request]) -> list[InputTrace]:

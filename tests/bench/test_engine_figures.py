@@ -12,6 +12,7 @@ from stage_a_pipeline.bench.contenders import CONTENDERS, choose
 from stage_a_pipeline.bench.engine_figures import check_lengths, engine_rows, same_text
 from stage_a_pipeline.bench.engine_picture import engine_picture
 from stage_a_pipeline.bench.engine_records import Answer, EngineRun, EngineTask, Work, write_json
+from stage_a_pipeline.bench.engine_table import sentences
 from stage_a_pipeline.bench.engines import ALLOCATOR, EngineComparison
 from stage_a_pipeline.bench.plain_generate import plan_batches
 from stage_a_pipeline.bench.shapes import SHAPES
@@ -170,6 +171,18 @@ def test_on_cuda_or_beside_a_peer_the_picture_counts_seconds_of_the_clock():
     }.items():
         comparison = EngineComparison(tuple(engine_rows(runs)), {}, {**conditions, "device": device}, True)
         assert ">Engines compared: photos per second<" in engine_picture(comparison)
+
+
+@pytest.mark.parametrize(("engines", "told"), [(("refill",), True), (("one by one", "refill"), False)])
+def test_that_no_texts_were_compared_is_said(engines, told):
+    conditions = dict.fromkeys(("shape", "device", "dtype", "photos", "groups", "batch_size", "rounds"))
+    comparison = EngineComparison(
+        tuple(engine_rows(dict.fromkeys(engines, [RUN]))),
+        {},
+        {**conditions, "prompt_prefix_tokens": 62},
+        exact=True,
+    )
+    assert any("no texts were compared" in line for line in sentences(comparison)) is told
 
 
 PEAK = """
