@@ -177,7 +177,7 @@ def test_on_cuda_or_beside_a_peer_the_picture_counts_seconds_of_the_clock():
 def test_that_no_texts_were_compared_is_said(engines, told):
     conditions = dict.fromkeys(("shape", "device", "dtype", "photos", "groups", "batch_size", "rounds"))
     comparison = EngineComparison(
-        tuple(engine_rows(dict.fromkeys(engines, [RUN]))),
+        tuple(engine_rows({name: [RUN] for name in engines})),
         {},
         {**conditions, "prompt_prefix_tokens": 62},
         exact=True,
