@@ -387,8 +387,9 @@ class TestClaimOutput:
     def test_a_forked_child_does_not_keep_the_claim_of_its_dead_parent(self, tmp_path: Path) -> None:
         script = HOLD_CLAIM.replace(
             '    print("held", flush=True)\n',
+            # The child tells its number: by then it has done what a child does first.
             "    import os, time\n    pid = os.fork()\n"
-            "    if not pid: time.sleep(60)\n    print(pid, flush=True)\n",
+            "    if not pid: print(os.getpid(), flush=True)\n    time.sleep(60)\n",
         )
         with process(script, tmp_path, MISSION, "run-1") as parent:
             assert parent.stdout is not None
