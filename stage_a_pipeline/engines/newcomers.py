@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from stage_a_pipeline.engines.base import GenerationOptions, Request
+from stage_a_pipeline.engines.patches import Patches, PreparedPhoto
 from stage_a_pipeline.engines.slot_forward import SlotForward
 from stage_a_pipeline.engines.slots import SlotCache
 from stage_a_pipeline.errors import EngineError
 from stage_a_pipeline.prompts import Prompt
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +29,6 @@ class Text:
     def reused(self) -> int:
         """How many tokens need not be computed again."""
         return len(self.before) if self.cache is not None else 0
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedPhoto:
-    """A photo as the model takes it, on the host: `pixel_values` [patches, values] in the model's type, and
-    `image_grid_thw` [1, 3], which counts frames, and patches down and across."""
-
-    pixel_values: torch.Tensor
-    image_grid_thw: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +51,22 @@ class Newcomers:
         processor: Any,
         forward: SlotForward,
         chat_text: Callable[[Prompt], str],
-        dtype: torch.dtype,
+        patches: Patches,
         *,
         prefix_reuse: bool,
     ) -> None:
         self._processor = processor
         self._forward = forward
         self._chat_text = chat_text
-        self._dtype = dtype
+        self._patches = patches
         self._prefix_reuse = prefix_reuse
         self._texts: dict[Prompt, Text] = {}
-
-    def photo(self, image: Image) -> PreparedPhoto:
-        """The photo's patches. May be called from any thread."""
-        photo = self._processor.image_processor(images=[image], do_resize=False, return_tensors="pt")
-        pixel_values = photo["pixel_values"].to(self._dtype)
-        if self._forward.device.type == "cuda":
-            # Only pinned memory is copied while the device works.
-            pixel_values = pixel_values.pin_memory()
-        return PreparedPhoto(pixel_values, photo["image_grid_thw"])
 
     def newcomer(self, request: Request, options: GenerationOptions) -> Newcomer:
         """The request as tensors. EngineError for a prompt without one place for the photo."""
         text, photo = self._text(request.prompt), request.prepared
         if not isinstance(photo, PreparedPhoto):
-            photo = self.photo(request.image)
+            photo = self._patches.prepare(request.image)
         image_token = self._processor.image_token_id
         image_tokens = int(photo.image_grid_thw.prod()) // self._processor.image_processor.merge_size**2
         tokens = torch.tensor([*text.before, *[image_token] * image_tokens, *text.after])

@@ -38,16 +38,18 @@ class RefillEngine(Qwen3VL):
     ) -> None:
         super().__init__(checkpoint, settings, device)
         from stage_a_pipeline.engines.newcomers import Newcomers
+        from stage_a_pipeline.engines.patches import Patches
         from stage_a_pipeline.engines.slot_forward import SlotForward
 
         self.policy = policy or refill_policy(self._device.type, cuda_graphs=settings.cuda_graphs)
         self.prefilled_together, self.growth = self.policy.lump, self.policy.growth
         self.forward = SlotForward(self._model, self._device)
+        self.patches = Patches(self._processor.image_processor, dtype=self._dtype, device=self._device)
         self._newcomers = Newcomers(
             self._processor,
             self.forward,
             self._chat_text,
-            self._dtype,
+            self.patches,
             prefix_reuse=settings.prefix_reuse,
         )
         self._kept_rows: DeviceRows | None = None
@@ -73,7 +75,7 @@ class RefillEngine(Qwen3VL):
     def prepare(self, image: Image) -> object | None:
         """See Engine."""
         with self.translated_errors():
-            return self._newcomers.photo(image)
+            return self.patches.prepare(image)
 
     def photo_tokens(self, requests: Sequence[Request]) -> list[PhotoTokens]:
         """See Qwen3VL."""

@@ -191,8 +191,8 @@ class RefillBatch:
             pad_sequence(positions, batch_first=True).permute(2, 0, 1),
             start=start,
             photos={
-                "pixel_values": forward.on_device([photo.pixel_values for photo in photos]),
-                "image_grid_thw": forward.on_device([photo.image_grid_thw for photo in photos]),
+                "pixel_values": self._engine.patches.pixel_values(photos),
+                "image_grid_thw": torch.cat([photo.image_grid_thw for photo in photos]).to(forward.device),
             },
         )
         last = torch.tensor([len(tokens) - 1 for tokens in rest])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,15 +40,6 @@ class SlotForward:
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
-
-    def on_device(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Tensors of the host on the device, in one, the first dimensions one after the other.
-
-        They are copied one by one: only what is pinned, and not a new tensor made of it, is copied while
-        the host goes on.
-        """
-        moved = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
-        return moved[0] if len(moved) == 1 else torch.cat(moved)
 
     def positions(self, tokens: torch.Tensor, image_token: int, grid: torch.Tensor) -> torch.Tensor:
         """Rotary positions [3, tokens] of one whole prompt [tokens] with one photo; all on the host.

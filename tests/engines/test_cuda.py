@@ -63,7 +63,7 @@ def test_photos_are_prepared_in_pinned_memory_on_other_threads_while_steps_are_r
     with ThreadPoolExecutor(4) as pool:
         prepared = pool.map(engine.prepare, [request.image for request in requests * 4])
         done, _ = run(engine, requests, rows=6)
-        assert all(photo.pixel_values.is_pinned() for photo in prepared)
+        assert all(photo.pixels.is_pinned() for photo in prepared)
     assert [done[request.id] for request in requests] == expected
 
 

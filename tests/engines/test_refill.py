@@ -197,17 +197,16 @@ def test_nothing_is_held_once_everybody_has_left(engine, requests):
 def test_infinite_states_of_one_photo_harm_nobody_who_takes_its_slot(engine, requests, monkeypatch):
     import torch
 
-    newcomer_of = engine._newcomers.newcomer
+    pixel_values, bad_photo = engine.patches.pixel_values, engine.prepare(requests[0].image)
 
-    def spoiled(request, options):
-        newcomer = newcomer_of(request, options)
-        photo = replace(newcomer.photo, pixel_values=newcomer.photo.pixel_values * torch.inf)
-        return replace(newcomer, photo=photo) if request.id == "bad" else newcomer
+    def spoiled(photos):
+        values = pixel_values(photos)
+        return values * torch.inf if bad_photo in photos else values
 
     options = replace(OPTIONS, max_new_tokens=12)
     alone = {request.id: engine.generate([request], options)[0] for request in requests[1:6]}
-    monkeypatch.setattr(engine._newcomers, "newcomer", spoiled)
-    bad = replace(requests[0], id="bad")
+    monkeypatch.setattr(engine.patches, "pixel_values", spoiled)
+    bad = replace(requests[0], id="bad", prepared=bad_photo)
     long = replace(options, max_new_tokens=200, repetition_penalty=1.5)
     done, _ = run(
         engine,
@@ -237,11 +236,13 @@ def test_room_is_reported_in_lumps_once_rows_are_under_way(engine, requests, mon
 
 
 def test_the_prompt_is_the_processor_s(engine, static_engine, requests):
+    import torch
+
     for request in requests:
         expected = static_engine._inputs([request])
         newcomer = engine.newcomer(request, OPTIONS)
         assert newcomer.tokens.tolist() == expected["input_ids"][0].tolist()
-        assert (newcomer.photo.pixel_values == expected["pixel_values"]).all()
+        assert torch.equal(engine.patches.pixel_values([newcomer.photo]), expected["pixel_values"])
         assert newcomer.photo.image_grid_thw.tolist() == expected["image_grid_thw"].tolist()
 
 
