@@ -46,8 +46,8 @@ def request_memory(
     """For a Qwen3-VL of that configuration, whose numbers take `item_bytes` each.
 
     Under way are keys and values of all tokens, which take room for a multiple of `growth` tokens, and
-    scores of the vocabulary in float32, a few times over;
-    in the prompt's forward pass the states of its tokens, and of the photo's patches with their pixels.
+    scores of the vocabulary in float32, a few times over; in the prompt's forward pass the states of its
+    tokens, and of the photo's patches with their pixels.
     """
     text, vision = config.text_config, config.vision_config
     tokens = -(-(prompt_tokens + answer_tokens) // growth) * growth

@@ -199,7 +199,7 @@ class RefillBatch:
         return forward.logits(hidden[torch.arange(len(rest)), last])
 
     def _expected_cells(self, newcomer: Newcomer) -> int:
-        answer = min(newcomer.options.max_new_tokens, self._engine.policy.growth)
+        answer = min(newcomer.options.max_new_tokens, self._engine.policy.answer)
         return len(newcomer.tokens) + answer
 
     def _set_choice(self, entries: Sequence[Row], places: slice, rows: DeviceRows) -> tuple[bool, bool]:

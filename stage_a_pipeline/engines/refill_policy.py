@@ -24,8 +24,8 @@ class RefillPolicy:
     """How newcomers are admitted, and how steps are shaped.
 
     Newcomers are prefilled `lump` at a time. Steps are computed for multiples of `row_step` rows and of
-    `window_step` cells, so that few shapes occur; slots grow by `growth` cells, and have room for so many
-    tokens of an answer when it begins. The host may be `behind`
+    `window_step` cells, so that few shapes occur; slots grow by `growth` cells, and have room for `answer`
+    tokens behind every prompt that enters. The host may be `behind`
     the device by so many steps when it looks for answers that have ended. With `capture`, a step's shape
     is recorded when it occurs again.
     """
@@ -34,6 +34,7 @@ class RefillPolicy:
     row_step: int
     window_step: int
     growth: int
+    answer: int
     behind: int
     capture: bool
 
@@ -47,10 +48,12 @@ class RefillPolicy:
         )
 
 
-CPU: Final = RefillPolicy(lump=1, row_step=1, window_step=1, growth=128, behind=0, capture=False)
+CPU: Final = RefillPolicy(lump=1, row_step=1, window_step=1, growth=64, answer=128, behind=0, capture=False)
 """A row costs what it computes: nobody waits, and nothing is rounded up."""
 
-CUDA: Final = RefillPolicy(lump=4, row_step=8, window_step=256, growth=1024, behind=1, capture=True)
+CUDA: Final = RefillPolicy(
+    lump=4, row_step=8, window_step=256, growth=1024, answer=256, behind=1, capture=True
+)
 """Launching a call costs more than a row or a cell: calls are shared, and recorded in few shapes. Answers
 that have ended are noticed one step late, while the device works on the next one."""
 

@@ -7,6 +7,8 @@ written into the slots behind the last row while the others stand still.
 
 from __future__ import annotations
 
+import math
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +50,7 @@ class SlotLayer(CacheLayerMixin):
     def grow(self) -> None:
         """Add empty cells to every slot, up to the plan's number."""
         *outer, filled, size = self.states.shape
-        grown = self.states.new_zeros((*outer, self._plan.cells, size))
+        grown = _zeros((*outer, self._plan.cells, size), self.states)
         grown[..., :filled, :] = self.states
         self.states = grown
 
@@ -77,6 +79,18 @@ class SlotLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         """See CacheLayerMixin."""
         return self._plan.cells
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Zeros of that shape, otherwise `like` a tensor.
+
+    On a host they are mapped: what was grown out of goes back to the system at once. In the heap it would
+    leave holes that are too small for what comes next.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    pages = mmap.mmap(-1, math.prod(shape) * like.element_size())
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)
 
 
 class SlotCache(Cache):
