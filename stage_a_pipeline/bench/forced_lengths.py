@@ -16,6 +16,7 @@ from stage_a_pipeline.engines.base import (
     InputTrace,
     Request,
     RunningBatch,
+    answer_all,
 )
 from stage_a_pipeline.prompts import Prompt
 
@@ -63,15 +64,7 @@ class RecordedEngine:
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         """See Engine."""
-        if not requests:
-            return []
-        batch = self.start_batch(len(requests))
-        for request in requests:
-            batch.add(request, options)
-        done: dict[str, Completion] = {}
-        while batch.open:
-            done.update((completion.id, completion) for completion in batch.step())
-        return [done[request.id] for request in requests]
+        return answer_all(self.start_batch, requests, options)
 
     def start_batch(self, rows: int) -> RunningBatch:
         """See Engine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -179,6 +179,21 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device. Safe to call twice."""
+
+
+def answer_all(
+    start_batch: Callable[[int], RunningBatch], requests: Sequence[Request], options: GenerationOptions
+) -> list[Completion]:
+    """The answers to all requests in one running batch, in their order; raises as its `step` does."""
+    if not requests:
+        return []
+    batch = start_batch(len(requests))
+    for request in requests:
+        batch.add(request, options)
+    done: dict[str, Completion] = {}
+    while batch.open:
+        done.update((completion.id, completion) for completion in batch.step())
+    return [done[request.id] for request in requests]
 
 
 def check_answers(requests: Sequence[Request], completions: Sequence[Completion]) -> None:

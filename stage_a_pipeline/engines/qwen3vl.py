@@ -34,6 +34,11 @@ _OUT_OF_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of m
 """In messages of torch that is out of memory without saying so by type: on a host, in CUDA, in cuBLAS."""
 
 
+def look_is_due(tokens: int) -> bool:
+    """Whether an answer of so many tokens is looked at for endless repetition."""
+    return tokens >= _LONG_ANSWER and tokens % _LOOK_EVERY == 0
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoTokens:
     """A photo in the model's prompt: its grid (frames, patches down, patches across), and its tokens."""
@@ -206,8 +211,7 @@ class Qwen3VL(ABC):
 
     def goes_in_circles(self, answer: Sequence[int], options: GenerationOptions) -> bool:
         """Whether the answer repeats itself, looked at now and then: most have ended before."""
-        count = len(answer)
-        due = options.repetition_stop and count >= _LONG_ANSWER and count % _LOOK_EVERY == 0
+        due = options.repetition_stop and look_is_due(len(answer))
         # The newest character may not be complete yet.
         return due and repeats_to_the_end(self._text(answer).removesuffix("\ufffd"))
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch
+from stage_a_pipeline.engines.base import (
+    Completion,
+    GenerationOptions,
+    Request,
+    RunningBatch,
+    answer_all,
+)
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL
 from stage_a_pipeline.engines.refill_policy import CPU, CUDA, RefillPolicy
@@ -56,15 +62,7 @@ class RefillEngine(Qwen3VL):
 
     def generate(self, requests: Sequence[Request], options: GenerationOptions) -> list[Completion]:
         """See Engine."""
-        if not requests:
-            return []
-        batch = self.start_batch(len(requests))
-        for request in requests:
-            batch.add(request, options)
-        done: dict[str, Completion] = {}
-        while batch.open:
-            done.update((completion.id, completion) for completion in batch.step())
-        return [done[request.id] for request in requests]
+        return answer_all(self.start_batch, requests, options)
 
     def start_batch(self, rows: int) -> RunningBatch:
         """See Engine."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch
-from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL
+from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL, look_is_due
 from stage_a_pipeline.engines.static_batch import StaticBatch
 from stage_a_pipeline.errors import EngineError
 
@@ -39,7 +39,12 @@ class TransformersEngine(Qwen3VL):
             if not options.greedy:
                 self._torch.manual_seed(_batch_seed(options.seed, requests))
             width = inputs["input_ids"].shape[1]
-            repetition = RepetitionStop(width, self.stop_ids, partial(self.goes_in_circles, options=options))
+            repetition = RepetitionStop(
+                width,
+                self.stop_ids,
+                is_due=look_is_due,
+                is_endless=partial(self.goes_in_circles, options=options),
+            )
             sequences = self._model.generate(
                 **inputs,
                 **self._generation_arguments(options),

@@ -14,20 +14,9 @@ from click.testing import CliRunner
 from stage_a_pipeline.bench import engines
 from stage_a_pipeline.bench.engine_records import write_json
 from stage_a_pipeline.cli import main
+from tests.bench.test_engine_figures import KEYS
 
 RAN = ("one by one", "static", "refill", "refill + prefix")
-KEYS = [
-    "engine",
-    "photos_per_second",
-    "photos_per_cpu_second",
-    "tokens_per_second",
-    "batch_fill",
-    "wasted_row_steps",
-    "padding_share",
-    "device_wait_share",
-    "peak_memory_mb",
-    "same_text_as_single",
-]
 
 
 def bench(*arguments):
