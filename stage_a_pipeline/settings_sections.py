@@ -112,6 +112,9 @@ class EngineSettings(Section):
     cuda_graphs: bool = Field(
         True, description="Replay decoding steps as CUDA graphs; engine `refill` on a CUDA device only."
     )
+    packed_weights: bool = Field(
+        True, description="Lay weights out for oneDNN when they are loaded; on an x86-64 CPU only."
+    )
     structured_output: bool = Field(
         False,
         description="Let the model write valid summaries only; needs the extra `grammar`. Engine `fake` has "

@@ -87,6 +87,11 @@ def load_model(
             "give a complete checkpoint"
         )
     _embed_patches_by_matrix(model)
+    if device.type == "cpu" and settings.packed_weights:
+        from stage_a_pipeline.engines.packed_linear import can_pack, pack_linear_layers
+
+        if can_pack(dtype):
+            pack_linear_layers(model)
     return model
 
 
@@ -98,17 +103,27 @@ def _embed_patches_by_matrix(model: Any) -> None:
     """
     import torch
 
-    class PatchLinear(torch.nn.Linear):
+    class PatchMatrix(torch.nn.Module):
+        def __init__(self, linear: torch.nn.Linear) -> None:
+            super().__init__()
+            self.linear = linear
+
+        @property
+        def weight(self) -> torch.Tensor:
+            # The model asks it for its type.
+            return self.linear.weight
+
         def forward(self, patches: torch.Tensor) -> torch.Tensor:
-            return super().forward(patches.flatten(1))
+            flat: torch.Tensor = self.linear(patches.flatten(1))
+            return flat
 
     embedding = model.model.visual.patch_embed
     convolution = embedding.proj
     assert convolution.kernel_size == convolution.stride, "patches of Qwen3-VL do not overlap"
     weight, bias = convolution.weight.detach().flatten(1), convolution.bias
-    linear = PatchLinear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
     linear.weight.data, linear.bias.data = weight, bias.detach()
-    embedding.proj = linear
+    embedding.proj = PatchMatrix(linear)
 
 
 def _merge_adapter(model: Any, adapter: Path) -> Any:

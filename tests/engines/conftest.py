@@ -1,4 +1,5 @@
-"""Rendered photos, and the static engine's answer to each alone: what every other way must repeat."""
+"""Rendered photos, and the static engine's answer to each alone, over weights as transformers loads them:
+what every other way must repeat."""
 
 from random import Random
 
@@ -19,7 +20,8 @@ SIZES = [(256, 192), (192, 256), (224, 224), (224, 192), (320, 160), (160, 320),
 
 @pytest.fixture(scope="package")
 def static_engine():
-    engine = TransformersEngine(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
+    settings = EngineSettings(packed_weights=False)
+    engine = TransformersEngine(resolve_checkpoint("builtin"), settings, "cpu")
     yield engine
     engine.close()
 

@@ -60,7 +60,9 @@ def _buffers(rows):
 
 @pytest.fixture(scope="module")
 def engine():
-    engine = RefillEngine(resolve_checkpoint("builtin"), EngineSettings(), "cpu", policy=SMALL)
+    # Weights as a CUDA device has them.
+    settings = EngineSettings(packed_weights=False)
+    engine = RefillEngine(resolve_checkpoint("builtin"), settings, "cpu", policy=SMALL)
     yield engine
     engine.close()
 

@@ -1,0 +1,56 @@
+"""Linear layers over weights that are laid out for a CPU once, when the model is loaded.
+
+torch hands a product of matrices to MKL, which arranges the weights anew at every call: with the sixteen rows
+of a decoding step that takes as long as the product. oneDNN, which is in torch too, keeps the arrangement.
+Its product of one row is also the same bit for bit, whoever its neighbours are; MKL's is not.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+
+class PackedLinear(torch.nn.Module):
+    """Does what `linear` does, without gradients; `weight` is [outputs, inputs] in oneDNN's own layout."""
+
+    weight: torch.Tensor
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.register_buffer("weight", packed, persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., outputs] of `inputs` [..., inputs]."""
+        outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            inputs, self.weight, self.bias, "none", [], ""
+        )
+        return outputs
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this machine's CPU and this torch have oneDNN's products for weights of that type."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+def pack_linear_layers(model: Any) -> None:
+    """Replace the linear layers of a model on a CPU, one after the other: it needs no more memory after.
+
+    A head that shares its weights with the embedding stays as it is: it would take them twice.
+    """
+    shared = model.get_input_embeddings().weight
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, torch.nn.Linear) and child.weight is not shared:
+                setattr(parent, name, PackedLinear(child))

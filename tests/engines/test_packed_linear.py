@@ -1,0 +1,109 @@
+"""Linear layers over weights in oneDNN's layout: the same products, whoever the neighbours are."""
+
+import pytest
+import torch
+
+from stage_a_pipeline.engines import packed_linear
+from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
+from stage_a_pipeline.engines.loading import load_model
+from stage_a_pipeline.engines.packed_linear import PackedLinear, can_pack, pack_linear_layers
+from stage_a_pipeline.settings import EngineSettings
+
+CPU = torch.device("cpu")
+
+needs_packing = pytest.mark.skipif(not can_pack(torch.float32), reason="packing is for x86-64 CPUs")
+
+
+def linear(inputs, outputs, *, bias=True, dtype=torch.float32):
+    torch.manual_seed(inputs + outputs)
+    return torch.nn.Linear(inputs, outputs, bias=bias, dtype=dtype)
+
+
+def model(**settings):
+    return load_model(resolve_checkpoint("builtin"), EngineSettings(**settings), CPU, torch.float32)
+
+
+def packed_layers(model):
+    return [name for name, module in model.named_modules() if isinstance(module, PackedLinear)]
+
+
+def plain_layers(model):
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
+@needs_packing
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(96,), (1, 96), (5, 96), (2, 7, 96), (0, 96)])
+def test_it_multiplies_as_the_layer_does(shape, bias):
+    layer = linear(96, 33, bias=bias)
+    inputs = torch.randn(shape)
+    with torch.inference_mode():
+        expected, packed = layer(inputs), PackedLinear(layer)(inputs)
+    torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_packing
+def test_inputs_need_not_lie_in_order():
+    layer = linear(64, 40)
+    inputs = torch.randn(64, 9).T
+    with torch.inference_mode():
+        torch.testing.assert_close(PackedLinear(layer)(inputs), layer(inputs), rtol=1e-5, atol=1e-5)
+
+
+@needs_packing
+def test_a_row_is_the_same_bit_for_bit_among_any_neighbours():
+    packed = PackedLinear(linear(128, 256))
+    rows = torch.randn(33, 128)
+    with torch.inference_mode():
+        together = packed(rows)
+        for count in (1, 2, 3, 7, 16):
+            assert torch.equal(packed(rows[:count]), together[:count])
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this CPU has no products in bfloat16")
+def test_it_multiplies_in_bfloat16():
+    layer = linear(96, 33, dtype=torch.bfloat16)
+    inputs = torch.randn(4, 96, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        packed = PackedLinear(layer)(inputs)
+        assert packed.dtype == torch.bfloat16
+        torch.testing.assert_close(packed, layer(inputs), rtol=0.02, atol=0.02)
+
+
+@needs_packing
+def test_all_layers_of_a_loaded_model_are_packed_but_a_head_that_is_the_embedding():
+    loaded = model()
+    tied = loaded.lm_head.weight is loaded.get_input_embeddings().weight
+    assert plain_layers(loaded) == (["lm_head"] if tied else [])
+    assert "model.visual.patch_embed.proj.linear" in packed_layers(loaded)
+
+
+@needs_packing
+def test_a_tied_head_stays_as_it_is():
+    embedding, head = torch.nn.Embedding(20, 8), linear(8, 20, bias=False)
+    tied = torch.nn.Sequential(embedding, linear(8, 8), head)
+    head.weight = embedding.weight
+    tied.get_input_embeddings = lambda: embedding
+    pack_linear_layers(tied)
+    assert tied[2] is head
+    assert isinstance(tied[1], PackedLinear)
+
+
+def test_weights_stay_as_they_are_when_told_so():
+    assert packed_layers(model(packed_weights=False)) == []
+
+
+def test_another_machine_does_without(monkeypatch):
+    monkeypatch.setattr(packed_linear.platform, "machine", lambda: "aarch64")
+    assert not can_pack(torch.float32)
+    assert packed_layers(model()) == []
+
+
+def test_torch_without_onednn_does_without(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not can_pack(torch.float32)
+
+
+def test_other_types_are_not_packed():
+    assert not can_pack(torch.float16)
+    assert not can_pack(torch.float64)
