@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from PIL import ExifTags, Image, ImageChops, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -76,6 +76,21 @@ _TRANSPOSITIONS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNED: Final = (5, 6, 7, 8)  # width is height in these
+
+
+class Pixels(Protocol):
+    """An upright RGB photo that waits for a device: an image, or what `Engine.prepare` made of one."""
+
+    @property
+    def mode(self) -> str:
+        """RGB."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, as the model sees it."""
+
+    def tobytes(self) -> bytes:
+        """Its pixels, row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +176,8 @@ def thumbnail_jpeg(photo: Path | PhotoFile, *, size: int = 160) -> bytes:
     return encoded.getvalue()
 
 
-def rgb_sha256(image: Image.Image) -> str:
-    """SHA-256 over the pixels of an RGB image, row by row."""
+def rgb_sha256(image: Pixels) -> str:
+    """SHA-256 over the pixels of an RGB photo, row by row."""
     assert image.mode == "RGB", image.mode
     return hashlib.sha256(image.tobytes()).hexdigest()
 

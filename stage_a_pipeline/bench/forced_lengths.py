@@ -18,6 +18,7 @@ from stage_a_pipeline.engines.base import (
     RunningBatch,
     answer_all,
 )
+from stage_a_pipeline.images import Pixels
 from stage_a_pipeline.prompts import Prompt
 
 StartBatch = Callable[[int], RunningBatch]
@@ -50,7 +51,7 @@ class RecordedEngine:
         """See Engine."""
         return self._engine.target_size(width, height, max_pixels=max_pixels)
 
-    def prepare(self, image: Image) -> object | None:
+    def prepare(self, image: Image) -> Pixels:
         """See Engine."""
         return self._engine.prepare(image)
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -170,12 +171,11 @@ def _requests(work: _Work) -> list[Request]:
     requests = []
     for ref in work.refs:
         image = decode_photo(read_photo(ref.image.path), fit=fit)
-        prepared = work.engine.prepare(image)
-        requests.append(Request(request_id(ref), image, work.recipe.prompt, prepared=prepared))
+        requests.append(Request(request_id(ref), work.engine.prepare(image), work.recipe.prompt))
     window = work.batching.sort_window or len(requests)
     windows = [requests[first : first + window] for first in range(0, len(requests), window)]
     if work.batching.sort_window:
-        orders = [order_by_size([each.image.width * each.image.height for each in own]) for own in windows]
+        orders = [order_by_size([prod(each.image.size) for each in own]) for own in windows]
         windows = [[own[place] for place in order] for own, order in zip(windows, orders, strict=True)]
     return [request for own in windows for request in own]
 

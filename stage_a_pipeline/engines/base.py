@@ -13,6 +13,8 @@ from stage_a_pipeline.vocabulary import Dataset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from stage_a_pipeline.images import Pixels
+
 FinishReason = Literal["stop", "length", "repetition"]
 """`stop`: the model ended its answer. `length`: the answer was cut at `max_new_tokens`. `repetition`: it was
 cut since it said the same over and over."""
@@ -39,17 +41,15 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One photo to summarise: an upright RGB image and the texts around it.
+    """One photo to summarise, and the texts around it.
 
-    With `grammar` the answer can only be a summary of that dataset. `prepared` is what `Engine.prepare`
-    made of the image; None where that is left to the engine's thread.
+    With `grammar` the answer can only be a summary of that dataset.
     """
 
     id: str
-    image: Image
+    image: Pixels
     prompt: Prompt
     grammar: Dataset | None = None
-    prepared: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ class Engine(Protocol):
         Raises PhotoError for a shape that the model cannot take.
         """
 
-    def prepare(self, image: Image) -> object | None:
-        """What the engine can compute of a photo ahead of asking, for `Request.prepared`; None: nothing.
+    def prepare(self, image: Image) -> Pixels:
+        """What can be computed of a photo ahead of asking, to take its place; on any thread.
 
         Raises EngineError.
         """

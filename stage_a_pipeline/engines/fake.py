@@ -23,6 +23,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
@@ -36,7 +37,7 @@ from stage_a_pipeline.engines.base import (
 )
 from stage_a_pipeline.engines.static_batch import Generate, StaticBatch
 from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
-from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.images import Pixels, fit_pixels, rgb_sha256
 from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import CATEGORY, IRRELEVANT, STATISTICS, VOCABULARY, Category
 
@@ -105,13 +106,13 @@ class FakeEngine:
         largest = max(_MIN_PIXELS, max_pixels)
         return fit_pixels(width, height, factor=_FACTOR, min_pixels=_MIN_PIXELS, max_pixels=largest)
 
-    def prepare(self, image: Image) -> object | None:  # noqa: ARG002
+    def prepare(self, image: Image) -> Pixels:
         """See Engine."""
-        return None
+        return image
 
     def prompt_tokens(self, request: Request) -> int:
         """See Engine."""
-        pixels = request.image.width * request.image.height
+        pixels = prod(request.image.size)
         return len(request.prompt.system) + len(request.prompt.user) + pixels // _FACTOR**2
 
     def fitting_rows(

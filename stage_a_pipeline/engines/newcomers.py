@@ -64,9 +64,9 @@ class Newcomers:
 
     def newcomer(self, request: Request, options: GenerationOptions) -> Newcomer:
         """The request as tensors. EngineError for a prompt without one place for the photo."""
-        text, photo = self._text(request.prompt), request.prepared
+        text, photo = self._text(request.prompt), request.image
         if not isinstance(photo, PreparedPhoto):
-            photo = self._patches.prepare(request.image)
+            photo = self._patches.prepare(photo)
         image_token = self._processor.image_token_id
         image_tokens = int(photo.image_grid_thw.prod()) // self._processor.image_processor.merge_size**2
         tokens = torch.tensor([*text.before, *[image_token] * image_tokens, *text.after])

@@ -44,7 +44,7 @@ class PackedLinear(torch.nn.Module):
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this machine's CPU and this torch have oneDNN's products for weights of that type."""
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+    if platform.machine() not in ("x86_64", "AMD64") or not _has_onednn():
         return False
     if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
@@ -53,8 +53,13 @@ def can_pack(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
+def _has_onednn() -> bool:
+    available: Any = torch.backends.mkldnn.is_available
+    return bool(available())
+
+
 def pack_linear_layers(model: Any) -> None:
-    """Replace the large linear layers of a model on a CPU, one after the other: it needs no more memory after.
+    """Replace the large linear layers of a model on a CPU; it needs no more memory then.
 
     A head that shares its weights with the embedding stays as it is: it would take them twice.
     """

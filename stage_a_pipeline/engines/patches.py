@@ -6,6 +6,7 @@ that wait would take more memory than the keys and values of those under way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,16 +14,44 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from stage_a_pipeline.images import Pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPhoto:
     """A photo on the host: `pixels` [patches, channels, pixels of a patch] are bytes, and `image_grid_thw`
-    [1, 3] counts frames, and patches down and across."""
+    [1, 3] counts frames, and patches down and across.
+
+    It is as large as the image, and all that is kept of it. Patches that the model merges, `merge_size`²
+    of them, follow one another.
+    """
 
     pixels: torch.Tensor
     image_grid_thw: torch.Tensor
+    merge_size: int
+
+    @property
+    def mode(self) -> str:
+        """See Pixels."""
+        return "RGB"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See Pixels."""
+        _, down, across = self.image_grid_thw[0].tolist()
+        return across * self._patch_size, down * self._patch_size
+
+    def tobytes(self) -> bytes:
+        """See Pixels."""
+        merge, patch = self.merge_size, self._patch_size
+        _, down, across = self.image_grid_thw[0].tolist()
+        squares = self.pixels.view(down // merge, across // merge, merge, merge, -1, patch, patch)
+        rows = squares.permute(0, 2, 5, 1, 3, 6, 4)
+        return rows.contiguous().numpy().tobytes()
+
+    @property
+    def _patch_size(self) -> int:
+        return math.isqrt(self.pixels.shape[-1])
 
 
 class Patches:
@@ -33,14 +62,14 @@ class Patches:
         self._device = device
         self._numbers = self._number_of_every_byte().to(device, dtype)
 
-    def prepare(self, image: Image) -> PreparedPhoto:
+    def prepare(self, image: Pixels) -> PreparedPhoto:
         """The photo's patches. May be called from any thread."""
         cut, grid = self._process(image, numbers=False)
         pixels = cut[:, :, 0].to(torch.uint8)
         if self._device.type == "cuda":
             # Only pinned memory is copied while the device works.
             pixels = pixels.pin_memory()
-        return PreparedPhoto(pixels, grid)
+        return PreparedPhoto(pixels, grid, self._processor.merge_size)
 
     def pixel_values(self, photos: Sequence[PreparedPhoto]) -> torch.Tensor:
         """What the model takes for these photos, one after the other: [patches, values] on the device."""
@@ -71,7 +100,7 @@ class Patches:
         assert not table.isnan().any()
         return table
 
-    def _process(self, image: Image, *, numbers: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _process(self, image: Pixels, *, numbers: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches [patches, channels, frames, pixels of a patch], as numbers or as the bytes they were."""
         options = {} if numbers else {"do_rescale": False, "do_normalize": False}
         photo = self._processor(images=[image], do_resize=False, return_tensors="pt", **options)

@@ -8,12 +8,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stage_a_pipeline.engines.base import Completion, FinishReason, GenerationOptions, InputTrace, Request
+from stage_a_pipeline.engines.base import (
+    Completion,
+    FinishReason,
+    GenerationOptions,
+    InputTrace,
+    Request,
+)
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.loading import FILLER_TOKEN, load_model, load_processor, usable_device
 from stage_a_pipeline.engines.memory import free_bytes, most_rows, request_memory, rows_in
 from stage_a_pipeline.errors import CheckpointError, EngineError, EngineOutOfMemoryError
-from stage_a_pipeline.images import fit_pixels, rgb_sha256
+from stage_a_pipeline.images import Pixels, fit_pixels, rgb_sha256
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.repetition import repeats_to_the_end
 from stage_a_pipeline.settings import EngineSettings
@@ -89,9 +95,9 @@ class Qwen3VL(ABC):
         smallest = min(processor.size["shortest_edge"], largest)
         return fit_pixels(width, height, factor=factor, min_pixels=smallest, max_pixels=largest)
 
-    def prepare(self, image: Image) -> object | None:  # noqa: ARG002
+    def prepare(self, image: Image) -> Pixels:
         """See Engine."""
-        return None
+        return image
 
     def prompt_tokens(self, request: Request) -> int:
         """See Engine."""
@@ -134,8 +140,8 @@ class Qwen3VL(ABC):
             InputTrace(
                 id=request.id,
                 rgb_sha256=rgb_sha256(request.image),
-                width=request.image.width,
-                height=request.image.height,
+                width=request.image.size[0],
+                height=request.image.size[1],
                 image_grid_thw=photo.grid,
                 expected_image_tokens=self.image_tokens(request.image.size),
                 actual_image_tokens=photo.tokens,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from stage_a_pipeline.engines.device_rows import DeviceRows
     from stage_a_pipeline.engines.newcomers import Newcomer
+    from stage_a_pipeline.images import Pixels
 
 
 class RefillEngine(Qwen3VL):
@@ -70,7 +71,7 @@ class RefillEngine(Qwen3VL):
 
         return RefillBatch(self, rows)
 
-    def prepare(self, image: Image) -> object | None:
+    def prepare(self, image: Image) -> Pixels:
         """See Engine."""
         with self.translated_errors():
             return self.patches.prepare(image)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
 from random import Random
 from typing import TYPE_CHECKING
@@ -130,11 +130,9 @@ class RefillBatch:
         for place, newcomer in enumerate(newcomers, start=places.start):
             options, length = newcomer.options, len(newcomer.tokens)
             rows.enter(place, newcomer.tokens, int(newcomer.positions.max()) + 1, options)
-            # The patches are on the device, and large.
-            request = replace(newcomer.request, prepared=None)
-            random = Random(f"{options.seed}/{request.id}")
-            grammar = self._engine.start_grammar(request)
-            entered.append(Row(request, options, length, length, random, grammar))
+            random = Random(f"{options.seed}/{newcomer.request.id}")
+            grammar = self._engine.start_grammar(newcomer.request)
+            entered.append(Row(newcomer.request, options, length, length, random, grammar))
         draw, constrained = self._set_choice(entered, places, rows)
         tokens = rows.choose(logits, places, draw=draw, constrained=constrained)
         self._rows += entered

@@ -40,7 +40,8 @@ class BatchingOptions:
 
     Under way at once are at most `batch_size` photos, with `max_tokens` prompt tokens and `max_pixels`
     pixels in all where these are set. `sort_window` photos at a time are asked in order of their size, 0
-    keeps their order; `decode_workers` threads decode ahead.
+    keeps their order; `decode_workers` threads decode ahead, `photos_ahead` photos at most, or one batch
+    where that is None.
     """
 
     batch_size: int
@@ -49,6 +50,7 @@ class BatchingOptions:
     max_tokens: int | None = None
     max_pixels: int | None = None
     sort_window: int = 0
+    photos_ahead: int | None = None
 
     @property
     def budget(self) -> Budget:

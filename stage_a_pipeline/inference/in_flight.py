@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from stage_a_pipeline.engines.base import (
     BatchUsage,
@@ -88,8 +89,7 @@ class InFlight:
         assert request.id not in self._asked
         load = self._load_of(request)
         self._tell_limits(request, load)
-        # What was prepared is large, and no longer needed once the engine has taken it to the device.
-        self._asked[request.id] = _Asked(replace(request, prepared=None), load)
+        self._asked[request.id] = _Asked(request, load)
         self._batch.add(request, self._generation)
 
     def step(self) -> list[Result]:
@@ -113,7 +113,7 @@ class InFlight:
 
     def _load_of(self, request: Request) -> Load:
         tokens = 0 if self._budget.tokens is None else self._engine.prompt_tokens(request)
-        return Load(1, tokens, request.image.width * request.image.height)
+        return Load(1, tokens, prod(request.image.size))
 
     def _load(self) -> Load:
         """That of all who are under way, those who wait for their second try included."""

@@ -1,4 +1,4 @@
-"""Photos ahead of the device: read, decoded and prepared on threads, at most one batch of them."""
+"""Photos ahead of the device: read, decoded and prepared on threads."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from stage_a_pipeline.engines.base import Engine
 from stage_a_pipeline.errors import PhotoError
-from stage_a_pipeline.images import PhotoFile, decode_photo, read_photo
+from stage_a_pipeline.images import PhotoFile, Pixels, decode_photo, read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Questions, Watch, request_id
 from stage_a_pipeline.inference.batching import order_by_size
 from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, engine_failure
@@ -22,9 +22,6 @@ from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.photo_headers import photo_size
 from stage_a_pipeline.records import ImageRef, Rejection
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MOST_CRASHES: Final = 2
 """So often a process may die over a photo before the photo is left out."""
@@ -42,13 +39,12 @@ class Suspect:
 class Photo:
     """A photo that was read; decoded only if no answer to it was known then, and nobody died over it.
 
-    `prepared` is what the engine made of it ahead, `failure` why it could not.
+    `pixels` are what the engine made of it ahead, `failure` is why it could not.
     """
 
     ref: ImageRef
     content_sha256: str
-    image: Image | None = None
-    prepared: object | None = None
+    pixels: Pixels | None = None
     failure: EngineFailure | None = None
     seconds: float = 0.0
     suspect: Suspect | None = None
@@ -60,7 +56,7 @@ class Photo:
 
     def without_pixels(self) -> Photo:
         """What is left to know of it while it is asked."""
-        return replace(self, image=None, prepared=None, suspect=None)
+        return replace(self, pixels=None, suspect=None)
 
 
 class PhotosAhead:
@@ -93,7 +89,7 @@ class PhotosAhead:
             self._read,
             self._in_windows(refs),
             workers=self._batching.decode_workers,
-            window=self._batching.batch_size,
+            window=self._batching.photos_ahead or self._batching.batch_size,
             while_waiting=self._wait,
         )
         photos = iter(self._ahead)
@@ -144,7 +140,7 @@ class PhotosAhead:
         with self._watched(photo):
             image = decode_photo(file, fit=fit, decode=recipe.decode)
             try:
-                return replace(photo, image=image, prepared=self._engine.prepare(image))
+                return replace(photo, pixels=self._engine.prepare(image))
             except NOT_THE_ENGINE:
                 raise
             # As while it is asked: whatever a model's library raises for a photo must not end the run.

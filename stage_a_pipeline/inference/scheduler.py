@@ -230,11 +230,9 @@ class ShardScheduler:
         return rejection
 
     def _request(self, photo: Photo) -> Request:
-        assert photo.image is not None
+        assert photo.pixels is not None
         recipe = self._recipes[photo.ref.group.mission]
-        return Request(
-            request_id(photo.ref), photo.image, recipe.prompt, recipe.grammar, prepared=photo.prepared
-        )
+        return Request(request_id(photo.ref), photo.pixels, recipe.prompt, recipe.grammar)
 
     def _key(self, photo: Photo) -> PhotoKey:
         return photo.content_sha256, self._questions.fingerprint(photo.ref)

@@ -1,5 +1,7 @@
 """Linear layers over weights in oneDNN's layout: the same products, whoever the neighbours are."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from stage_a_pipeline.engines import packed_linear
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.loading import load_model
 from stage_a_pipeline.engines.packed_linear import PackedLinear, can_pack, pack_linear_layers
+from stage_a_pipeline.engines.refill import RefillEngine
 from stage_a_pipeline.settings import EngineSettings
+from tests.engines.conftest import OPTIONS
 
 CPU = torch.device("cpu")
 
@@ -27,8 +31,8 @@ def packed_layers(model):
     return [name for name, module in model.named_modules() if isinstance(module, PackedLinear)]
 
 
-def plain_layers(model):
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+def linear_layers(model):
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
 
 
 @needs_packing
@@ -71,15 +75,18 @@ def test_it_multiplies_in_bfloat16():
 
 
 @needs_packing
-def test_all_layers_of_a_loaded_model_are_packed_but_a_head_that_is_the_embedding():
+def test_layers_of_a_loaded_model_are_packed_where_they_are_large(monkeypatch):
+    plain = linear_layers(model(packed_weights=False))
+    assert packed_layers(model()) == [name for name, layer in plain if layer.weight.numel() >= 1 << 18]
+    monkeypatch.setattr(packed_linear, "_LEAST_WEIGHTS", 1)
     loaded = model()
-    tied = loaded.lm_head.weight is loaded.get_input_embeddings().weight
-    assert plain_layers(loaded) == (["lm_head"] if tied else [])
+    assert [name for name, _ in linear_layers(loaded)] == ["lm_head"], "it is the embedding, too"
     assert "model.visual.patch_embed.proj.linear" in packed_layers(loaded)
 
 
 @needs_packing
-def test_a_tied_head_stays_as_it_is():
+def test_a_tied_head_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(packed_linear, "_LEAST_WEIGHTS", 1)
     embedding, head = torch.nn.Embedding(20, 8), linear(8, 20, bias=False)
     tied = torch.nn.Sequential(embedding, linear(8, 8), head)
     head.weight = embedding.weight
@@ -87,6 +94,24 @@ def test_a_tied_head_stays_as_it_is():
     pack_linear_layers(tied)
     assert tied[2] is head
     assert isinstance(tied[1], PackedLinear)
+
+
+@needs_packing
+def test_torch_is_told_how_many_shapes_to_keep_unless_the_user_says(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    model()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "128"
+
+
+@needs_packing
+def test_answers_over_packed_weights_are_the_same(monkeypatch, requests, singles):
+    monkeypatch.setattr(packed_linear, "_LEAST_WEIGHTS", 1)
+    engine = RefillEngine(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
+    assert packed_layers(engine._model)
+    assert engine.generate(requests, OPTIONS) == singles
+    engine.close()
 
 
 def test_weights_stay_as_they_are_when_told_so():

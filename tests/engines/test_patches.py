@@ -45,6 +45,14 @@ def test_the_numbers_are_bit_for_bit_the_image_processor_s(image_processor, stat
     assert torch.equal(torch.cat([photo.image_grid_thw for photo in prepared]), expected["image_grid_thw"])
 
 
+@pytest.mark.parametrize("size", [(256, 192), (160, 288), (32, 32)])
+def test_the_image_can_be_had_back_from_its_patches(image_processor, size):
+    image = noise(*size, 4)
+    photo = Patches(image_processor, dtype=torch.float32, device=torch.device("cpu")).prepare(image)
+    assert (photo.mode, photo.size) == ("RGB", size)
+    assert photo.tobytes() == image.tobytes()
+
+
 def test_a_photo_that_waits_takes_as_many_bytes_as_it_has_pixels_and_channels(image_processor):
     patches = Patches(image_processor, dtype=torch.float32, device=torch.device("cpu"))
     photo = patches.prepare(noise(256, 192, 1))

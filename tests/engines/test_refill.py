@@ -206,7 +206,7 @@ def test_infinite_states_of_one_photo_harm_nobody_who_takes_its_slot(engine, req
     options = replace(OPTIONS, max_new_tokens=12)
     alone = {request.id: engine.generate([request], options)[0] for request in requests[1:6]}
     monkeypatch.setattr(engine.patches, "pixel_values", spoiled)
-    bad = replace(requests[0], id="bad", prepared=bad_photo)
+    bad = replace(requests[0], id="bad", image=bad_photo)
     long = replace(options, max_new_tokens=200, repetition_penalty=1.5)
     done, _ = run(
         engine,
@@ -345,20 +345,17 @@ def test_what_was_prepared_on_another_thread_is_what_would_be_prepared_here(engi
 
     with ThreadPoolExecutor(2) as pool:
         prepared = list(pool.map(engine.prepare, [request.image for request in requests]))
-    ahead = [
-        replace(request, prepared=photo, image=None)
-        for request, photo in zip(requests, prepared, strict=True)
-    ]
+    ahead = [replace(request, image=photo) for request, photo in zip(requests, prepared, strict=True)]
     done, _ = run(engine, ahead, rows=5)
     assert [done[request.id] for request in requests] == singles
+    assert [engine.prompt_tokens(request) for request in ahead] == [
+        engine.prompt_tokens(request) for request in requests
+    ]
 
 
-def test_patches_are_let_go_once_they_are_on_the_device(engine, requests):
-    batch = engine.start_batch(2)
-    batch.add(replace(requests[0], prepared=engine.prepare(requests[0].image)), OPTIONS)
-    batch.add(requests[1], replace(OPTIONS, max_new_tokens=1))
-    batch.step()
-    assert [(request.id, request.prepared) for request, _ in batch.open] == [("r0", None)]
+def test_a_trace_tells_the_pixels_of_a_prepared_photo(engine, requests):
+    ahead = [replace(request, image=engine.prepare(request.image)) for request in requests]
+    assert engine.trace_inputs(ahead) == engine.trace_inputs(requests)
 
 
 def test_a_photo_that_cannot_be_prepared_is_an_error_of_the_engine(engine):

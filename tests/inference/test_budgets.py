@@ -189,6 +189,16 @@ def test_outcomes_do_not_depend_on_the_window(tmp_path, refill, window):
     assert run(tmp_path, refs, Watching(refill=refill), batching)[0] == expected
 
 
+class Patches:
+    """What an engine makes of an image ahead."""
+
+    mode = "RGB"
+
+    def __init__(self, image):
+        self.size = image.size
+        self.tobytes = image.tobytes
+
+
 class Preparing(Watching):
     """Prepares photos by their width; cannot prepare those of some widths."""
 
@@ -200,10 +210,10 @@ class Preparing(Watching):
     def prepare(self, image):
         if image.width in self.widths:
             raise self.error
-        return f"{image.width} wide"
+        return Patches(image)
 
     def generate(self, requests, options):
-        assert [request.prepared for request in requests] == [f"{r.image.width} wide" for r in requests]
+        assert {type(request.image) for request in requests} == {Patches}
         return super().generate(requests, options)
 
 
@@ -232,21 +242,20 @@ def test_a_photo_that_cannot_be_prepared_is_lost_alone(tmp_path, refill, error, 
     assert [outcome.reused for outcome in again] == [True, False, True, True, True, False, True]
 
 
-def test_at_most_two_batches_of_prepared_photos_exist(tmp_path, refill):
-    class Patches:
-        pass
-
-    class Counting(Watching):
+@pytest.mark.parametrize("ahead", [None, 1, 2])
+def test_at_most_a_batch_and_those_ahead_of_it_are_in_memory(tmp_path, refill, ahead):
+    class Counting(FakeEngine):
         alive, most, lock = weakref.WeakSet(), 0, threading.Lock()
 
         def prepare(self, image):
-            patches = Patches()
+            patches = Patches(image)
             with self.lock:
                 self.alive.add(patches)
                 self.most = max(self.most, len(self.alive))
             return patches
 
-    engine = Counting(refill=refill, faults=(Fault("*/001*", "empty", times=5),))
-    run(tmp_path, write_cells(tmp_path / "in", [[4, 5, 6]] * 20), engine, BatchingOptions(4, sort_window=16))
-    assert 4 <= engine.most <= 2 * 4 + 1
+    engine = Counting(FakeBehaviour(refill=refill, faults=(Fault("*/001*", "empty", times=5),)))
+    options = BatchingOptions(4, sort_window=16, photos_ahead=ahead)
+    run(tmp_path, write_cells(tmp_path / "in", [[4, 5, 6]] * 20), engine, options)
+    assert 4 <= engine.most <= 4 + (ahead or 4) + 1
     assert len(engine.alive) == 0

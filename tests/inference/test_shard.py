@@ -70,6 +70,21 @@ def test_threads_that_are_set_are_kept(tmp_path):
     assert batching_options(settings_of(tmp_path, inference={"decode_workers": 5}), "cpu").decode_workers == 5
 
 
+@pytest.mark.parametrize(
+    ("engine", "device", "workers", "ahead"),
+    [
+        ({"engine": "refill", "batch_size": 16}, "cpu", "auto", 4),
+        ({"engine": "refill", "batch_size": 16}, "cpu", 6, 12),
+        ({"engine": "refill", "batch_size": 3}, "cpu", "auto", 3),
+        ({"engine": "refill", "batch_size": 16}, "cuda:0", "auto", None),
+        ({"engine": "transformers", "batch_size": 16}, "cpu", "auto", None),
+    ],
+)
+def test_an_engine_that_takes_photos_one_by_one_needs_few_ahead(tmp_path, engine, device, workers, ahead):
+    settings = settings_of(tmp_path, engine=engine, inference={"decode_workers": workers})
+    assert batching_options(settings, device).photos_ahead == ahead
+
+
 def test_budgets_and_window_are_those_of_the_settings(tmp_path):
     engine = {"batch_size": 7, "max_batch_tokens": 100, "max_batch_pixels": 200}
     options = batching_options(settings_of(tmp_path, engine=engine, inference={"sort_window": 9}), "cpu")
