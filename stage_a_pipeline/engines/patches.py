@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from stage_a_pipeline.errors import CheckpointError
 
 if TYPE_CHECKING:
     from stage_a_pipeline.images import Pixels
@@ -55,7 +58,10 @@ class PreparedPhoto:
 
 
 class Patches:
-    """Cuts photos as the image processor does, and knows which number it makes of each byte."""
+    """Cuts photos as Qwen3-VL's image processor does, and knows which number it makes of each byte.
+
+    Raises CheckpointError for an image processor that does otherwise.
+    """
 
     def __init__(self, image_processor: Any, *, dtype: torch.dtype, device: torch.device) -> None:
         self._processor = image_processor
@@ -64,46 +70,54 @@ class Patches:
 
     def prepare(self, image: Pixels) -> PreparedPhoto:
         """The photo's patches. May be called from any thread."""
-        cut, grid = self._process(image, numbers=False)
-        pixels = cut[:, :, 0].to(torch.uint8)
+        patch, merge = self._processor.patch_size, self._processor.merge_size
+        (width, height), side = image.size, patch * merge
+        rows = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        squares = rows.view(height // side, merge, patch, width // side, merge, patch, -1)
+        pixels = squares.permute(0, 3, 1, 4, 6, 2, 5).reshape(-1, squares.shape[-1], patch * patch)
         if self._device.type == "cuda":
             # Only pinned memory is copied while the device works.
             pixels = pixels.pin_memory()
-        return PreparedPhoto(pixels, grid, self._processor.merge_size)
+        return PreparedPhoto(pixels, torch.tensor([[1, height // patch, width // patch]]), merge)
 
     def pixel_values(self, photos: Sequence[PreparedPhoto]) -> torch.Tensor:
         """What the model takes for these photos, one after the other: [patches, values] on the device."""
-        frames = self._processor.temporal_patch_size
-        values = []
         # One by one: a tensor that is made of pinned ones is not pinned.
-        for photo in photos:
-            pixels = photo.pixels.to(self._device, non_blocking=True).long()
-            places = pixels + 256 * torch.arange(pixels.shape[1], device=self._device)[:, None]
-            numbers = self._numbers.take(places)
-            values.append(numbers[:, :, None].expand(-1, -1, frames, -1).flatten(1))
+        values = [
+            self._looked_up(photo.pixels.to(self._device, non_blocking=True), self._numbers)
+            for photo in photos
+        ]
         return values[0] if len(values) == 1 else torch.cat(values)
 
+    def _looked_up(self, pixels: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """[patches, values] for `pixels` [patches, channels, pixels], by `numbers` [channels, 256]."""
+        places = pixels.int()
+        places += 256 * torch.arange(len(numbers), dtype=torch.int32, device=pixels.device)[:, None]
+        values = numbers.flatten().index_select(0, places.flatten()).view(places.shape)
+        return values[:, :, None].expand(-1, -1, self._processor.temporal_patch_size, -1).flatten(1)
+
     def _number_of_every_byte(self) -> torch.Tensor:
-        """What the image processor makes of each byte, in float32: [channels, 256]."""
+        """What the image processor makes of each byte, in float32: [channels, 256].
+
+        It is asked for a photo in which every byte occurs in every channel, and no patch occurs twice.
+        """
         from PIL import Image
 
-        side = self._processor.patch_size * self._processor.merge_size
+        side = 2 * self._processor.patch_size * self._processor.merge_size
         assert side * side >= 256, "every byte must occur"
-        ramp = Image.frombytes("L", (side, side), (bytes(range(256)) * side)[: side * side])
-        photo = Image.merge("RGB", [ramp] * 3)
-        bytes_of, _ = self._process(photo, numbers=False)
-        numbers_of, _ = self._process(photo, numbers=True)
-        channels = bytes_of.shape[1]
-        table = torch.full((channels, 256), torch.nan)
-        for channel in range(channels):
-            table[channel, bytes_of[:, channel].long().flatten()] = numbers_of[:, channel].flatten()
-        assert not table.isnan().any()
-        return table
-
-    def _process(self, image: Pixels, *, numbers: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches [patches, channels, frames, pixels of a patch], as numbers or as the bytes they were."""
-        options = {} if numbers else {"do_rescale": False, "do_normalize": False}
-        photo = self._processor(images=[image], do_resize=False, return_tensors="pt", **options)
-        patch, frames = self._processor.patch_size, self._processor.temporal_patch_size
-        values = photo["pixel_values"]
-        return values.view(len(values), -1, frames, patch * patch), photo["image_grid_thw"]
+        dice = Random(0)
+        channels = [dice.sample(range(256), 256) + dice.choices(range(256), k=side * side) for _ in range(3)]
+        planes = [Image.frombytes("L", (side, side), bytes(channel[: side * side])) for channel in channels]
+        photo = Image.merge("RGB", planes)
+        expected = self._processor(images=[photo], do_resize=False, return_tensors="pt")["pixel_values"]
+        pixels = self.prepare(photo).pixels
+        numbers = torch.full((len(planes), 256), torch.nan)
+        first_frames = expected.view(*pixels.shape[:2], -1, pixels.shape[2])[:, :, 0]
+        for channel in range(len(planes)):
+            numbers[channel, pixels[:, channel].long().flatten()] = first_frames[:, channel].flatten()
+        if not torch.equal(self._looked_up(pixels, numbers), expected):
+            raise CheckpointError(
+                f"the image processor {type(self._processor).__name__} does not cut photos as Qwen3-VL's "
+                "does; give a Qwen3-VL checkpoint, or set engine.engine to transformers"
+            )
+        return numbers

@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.loading import load_processor
 from stage_a_pipeline.engines.patches import Patches
+from stage_a_pipeline.errors import CheckpointError
 
 
 @pytest.fixture
@@ -59,3 +60,17 @@ def test_a_photo_that_waits_takes_as_many_bytes_as_it_has_pixels_and_channels(im
     assert photo.pixels.dtype == torch.uint8
     assert photo.pixels.numel() == 3 * 256 * 192
     assert photo.pixels.untyped_storage().nbytes() == 3 * 256 * 192
+
+
+def test_an_image_processor_that_cuts_otherwise_is_refused(image_processor):
+    class Transposing:
+        def __getattr__(self, name):
+            return getattr(image_processor, name)
+
+        def __call__(self, images, **options):
+            return image_processor(
+                [image.transpose(Pillow.Transpose.TRANSPOSE) for image in images], **options
+            )
+
+    with pytest.raises(CheckpointError, match="Transposing does not cut photos as Qwen3-VL's does"):
+        Patches(Transposing(), dtype=torch.float32, device=torch.device("cpu"))

@@ -125,7 +125,7 @@ def test_a_request_that_fails_leaves_the_engine_usable_and_tells_who_was_under_w
     odd = Request("odd", Pillow.new("RGB", (200, 150)), requests[0].prompt)
     for request in [*requests[:3], odd]:
         batch.add(request, OPTIONS)
-    with pytest.raises(EngineError, match="reshape"):
+    with pytest.raises(EngineError, match="shape"):
         batch.step()
     assert {request.id for request, _ in batch.open} == {"r0", "r1", "r2", "odd"}
     assert engine.generate(requests[:3], OPTIONS) == singles[:3]
@@ -359,5 +359,5 @@ def test_a_trace_tells_the_pixels_of_a_prepared_photo(engine, requests):
 
 
 def test_a_photo_that_cannot_be_prepared_is_an_error_of_the_engine(engine):
-    with pytest.raises(EngineError, match="reshape"):
+    with pytest.raises(EngineError, match="shape"):
         engine.prepare(Pillow.new("RGB", (200, 150)))
