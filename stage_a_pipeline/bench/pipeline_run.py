@@ -46,6 +46,9 @@ def run_pipeline(task: EngineTask, contender: Contender) -> EngineRun:
                 generation_options(settings.engine),
                 batching_options(settings, task.device),
             )
+            if contender.static_on_slots:
+                # Whole batches are taken at once.
+                batching = replace(batching, photos_ahead=None)
             scheduler = ShardScheduler(recorded, journal, {MISSION: recipe}, generation, batching)
             meter = Meter(task.device)
             outcomes = list(scheduler.run(refs))

@@ -81,6 +81,7 @@ def engine_hash(settings: EngineSettings) -> str:
         shaping["checkpoint"] = checkpoint.content_hash()
         shaping["versions"] = {name: _release(name) for name in ("torch", "transformers")}
         shaping["attn_implementation"] = settings.attn_implementation
+        shaping["packed_weights"] = settings.packed_weights
         shaping["dtype"] = sorted({settings.dtype_on(device) for device in settings.devices})
     shaping["max_new_tokens"] = settings.max_new_tokens
     shaping["repetition_penalty"] = settings.repetition_penalty

@@ -88,10 +88,9 @@ def load_model(
         )
     _embed_patches_by_matrix(model)
     if device.type == "cpu" and settings.packed_weights:
-        from stage_a_pipeline.engines.packed_linear import can_pack, pack_linear_layers
+        from stage_a_pipeline.engines.packed_linear import pack_linear_layers
 
-        if can_pack(dtype):
-            pack_linear_layers(model)
+        pack_linear_layers(model)
     return model
 
 

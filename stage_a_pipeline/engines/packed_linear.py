@@ -1,8 +1,8 @@
 """Linear layers over weights that are laid out for a CPU once, when the model is loaded.
 
-torch hands a product of matrices to MKL, which arranges the weights anew at every call: with the sixteen rows
+torch hands a product in float32 to MKL, which arranges the weights anew at every call: with the sixteen rows
 of a decoding step that takes as long as the product. oneDNN, which is in torch too, keeps the arrangement.
-Its product of one row is also the same bit for bit, whoever its neighbours are; MKL's is not.
+From two rows on, its product of a row is also the same bit for bit whoever the neighbours are.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _has_onednn() -> bool:
 
 
 def pack_linear_layers(model: Any) -> None:
-    """Replace the large linear layers of a model on a CPU; it needs no more memory then.
+    """Replace the large linear layers of a model on a CPU, one at a time: it needs no more memory then.
 
     A head that shares its weights with the embedding stays as it is: it would take them twice.
     """
@@ -67,9 +67,16 @@ def pack_linear_layers(model: Any) -> None:
     for name, count in _KEPT_SHAPES.items():
         os.environ.setdefault(name, count)
     shared = model.get_input_embeddings().weight
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if not isinstance(child, torch.nn.Linear) or child.weight is shared:
-                continue
-            if child.weight.numel() >= _LEAST_WEIGHTS:
+    # By name: lists and iterators of modules would keep the layers that are replaced.
+    for parent in [module for module in model.modules() if not isinstance(module, torch.nn.Linear)]:
+        for name in [name for name, _ in parent.named_children()]:
+            child = getattr(parent, name)
+            if _gains(child) and child.weight is not shared:
                 setattr(parent, name, PackedLinear(child))
+
+
+def _gains(layer: torch.nn.Module) -> bool:
+    """Whether it is a large linear layer; subclasses, quantised ones for instance, compute otherwise."""
+    if type(layer) is not torch.nn.Linear:
+        return False
+    return layer.weight.numel() >= _LEAST_WEIGHTS and can_pack(layer.weight.dtype)

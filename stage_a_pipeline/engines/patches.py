@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -19,11 +19,13 @@ from stage_a_pipeline.errors import CheckpointError
 if TYPE_CHECKING:
     from stage_a_pipeline.images import Pixels
 
+_CHANNELS: Final = 3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPhoto:
     """A photo on the host: `pixels` [patches, channels, pixels of a patch] are bytes, and `image_grid_thw`
-    [1, 3] counts frames, and patches down and across.
+    [1, 3] counts frames, and patches down and across. `size` is that of the image, width and height.
 
     It is as large as the image, and all that is kept of it. Patches that the model merges, `merge_size`²
     of them, follow one another.
@@ -31,6 +33,7 @@ class PreparedPhoto:
 
     pixels: torch.Tensor
     image_grid_thw: torch.Tensor
+    size: tuple[int, int]
     merge_size: int
 
     @property
@@ -38,23 +41,13 @@ class PreparedPhoto:
         """See Pixels."""
         return "RGB"
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """See Pixels."""
-        _, down, across = self.image_grid_thw[0].tolist()
-        return across * self._patch_size, down * self._patch_size
-
     def tobytes(self) -> bytes:
         """See Pixels."""
-        merge, patch = self.merge_size, self._patch_size
+        merge, patch = self.merge_size, math.isqrt(self.pixels.shape[-1])
         _, down, across = self.image_grid_thw[0].tolist()
         squares = self.pixels.view(down // merge, across // merge, merge, merge, -1, patch, patch)
         rows = squares.permute(0, 2, 5, 1, 3, 6, 4)
         return rows.contiguous().numpy().tobytes()
-
-    @property
-    def _patch_size(self) -> int:
-        return math.isqrt(self.pixels.shape[-1])
 
 
 class Patches:
@@ -70,15 +63,22 @@ class Patches:
 
     def prepare(self, image: Pixels) -> PreparedPhoto:
         """The photo's patches. May be called from any thread."""
+        assert image.mode == "RGB", image.mode
         patch, merge = self._processor.patch_size, self._processor.merge_size
         (width, height), side = image.size, patch * merge
+        if width % side or height % side:
+            raise ValueError(
+                f"a photo of {width}x{height} pixels cannot be cut into squares of {side}: give it the size "
+                "that `target_size` says"
+            )
         rows = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        squares = rows.view(height // side, merge, patch, width // side, merge, patch, -1)
-        pixels = squares.permute(0, 3, 1, 4, 6, 2, 5).reshape(-1, squares.shape[-1], patch * patch)
+        squares = rows.view(height // side, merge, patch, width // side, merge, patch, _CHANNELS)
+        pixels = squares.permute(0, 3, 1, 4, 6, 2, 5).reshape(-1, _CHANNELS, patch * patch)
         if self._device.type == "cuda":
             # Only pinned memory is copied while the device works.
             pixels = pixels.pin_memory()
-        return PreparedPhoto(pixels, torch.tensor([[1, height // patch, width // patch]]), merge)
+        grid = torch.tensor([[1, height // patch, width // patch]])
+        return PreparedPhoto(pixels, grid, (width, height), merge)
 
     def pixel_values(self, photos: Sequence[PreparedPhoto]) -> torch.Tensor:
         """What the model takes for these photos, one after the other: [patches, values] on the device."""
@@ -106,16 +106,22 @@ class Patches:
         side = 2 * self._processor.patch_size * self._processor.merge_size
         assert side * side >= 256, "every byte must occur"
         dice = Random(0)
-        channels = [dice.sample(range(256), 256) + dice.choices(range(256), k=side * side) for _ in range(3)]
+        channels = [
+            dice.sample(range(256), 256) + dice.choices(range(256), k=side * side) for _ in range(_CHANNELS)
+        ]
         planes = [Image.frombytes("L", (side, side), bytes(channel[: side * side])) for channel in channels]
         photo = Image.merge("RGB", planes)
-        expected = self._processor(images=[photo], do_resize=False, return_tensors="pt")["pixel_values"]
-        pixels = self.prepare(photo).pixels
-        numbers = torch.full((len(planes), 256), torch.nan)
-        first_frames = expected.view(*pixels.shape[:2], -1, pixels.shape[2])[:, :, 0]
-        for channel in range(len(planes)):
-            numbers[channel, pixels[:, channel].long().flatten()] = first_frames[:, channel].flatten()
-        if not torch.equal(self._looked_up(pixels, numbers), expected):
+        expected = self._processor(images=[photo], do_resize=False, return_tensors="pt")
+        values, grid = expected["pixel_values"], expected["image_grid_thw"]
+        cut = self.prepare(photo)
+        pixels, numbers = cut.pixels, torch.full((_CHANNELS, 256), torch.nan)
+        if values.numel() == pixels.numel() * self._processor.temporal_patch_size:
+            first_frames = values.view(*pixels.shape[:2], -1, pixels.shape[2])[:, :, 0]
+            for channel in range(_CHANNELS):
+                numbers[channel, pixels[:, channel].long().flatten()] = first_frames[:, channel].flatten()
+        if not torch.equal(self._looked_up(pixels, numbers), values) or not torch.equal(
+            cut.image_grid_thw, grid
+        ):
             raise CheckpointError(
                 f"the image processor {type(self._processor).__name__} does not cut photos as Qwen3-VL's "
                 "does; give a Qwen3-VL checkpoint, or set engine.engine to transformers"

@@ -40,8 +40,8 @@ class BatchingOptions:
 
     Under way at once are at most `batch_size` photos, with `max_tokens` prompt tokens and `max_pixels`
     pixels in all where these are set. `sort_window` photos at a time are asked in order of their size, 0
-    keeps their order; `decode_workers` threads decode ahead, `photos_ahead` photos at most, or one batch
-    where that is None.
+    keeps their order; `decode_workers` threads decode ahead, one batch at most, or `photos_ahead` where
+    that is less.
     """
 
     batch_size: int
@@ -51,6 +51,11 @@ class BatchingOptions:
     max_pixels: int | None = None
     sort_window: int = 0
     photos_ahead: int | None = None
+
+    @property
+    def window(self) -> int:
+        """How many photos are decoded ahead at most."""
+        return min(self.batch_size, self.photos_ahead or self.batch_size)
 
     @property
     def budget(self) -> Budget:

@@ -89,7 +89,7 @@ class PhotosAhead:
             self._read,
             self._in_windows(refs),
             workers=self._batching.decode_workers,
-            window=self._batching.photos_ahead or self._batching.batch_size,
+            window=self._batching.window,
             while_waiting=self._wait,
         )
         photos = iter(self._ahead)

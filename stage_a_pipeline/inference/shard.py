@@ -208,15 +208,14 @@ def batching_options(settings: Settings, device: str) -> BatchingOptions:
     A batch size that is to be found there is 32 before the engine is loaded.
     """
     engine, inference = settings.engine, settings.inference
-    batch_size = _ROWS_UNTIL_FOUND if engine.batch_size == "auto" else engine.batch_size
     decode_workers = _decode_workers(settings, device)
     # There they are taken one by one, each for longer than decoding takes: more would only need memory.
-    one_by_one = engine.engine == "refill" and device == "cpu"
+    one_by_one = (engine.engine, device, inference.batching_mode) == ("refill", "cpu", "cross_group")
     return BatchingOptions(
-        batch_size=batch_size,
+        batch_size=_ROWS_UNTIL_FOUND if engine.batch_size == "auto" else engine.batch_size,
         mode=inference.batching_mode,
         decode_workers=decode_workers,
-        photos_ahead=min(batch_size, 2 * decode_workers) if one_by_one else None,
+        photos_ahead=2 * decode_workers if one_by_one else None,
         max_tokens=engine.max_batch_tokens,
         max_pixels=engine.max_batch_pixels,
         sort_window=inference.sort_window,

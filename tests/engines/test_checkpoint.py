@@ -101,6 +101,7 @@ def test_one_changed_byte_of_the_weights_changes_the_hash(copy):
         {"dtype": "bfloat16"},
         {"engine": "transformers"},
         {"engine": "transformers", "attn_implementation": "eager"},
+        {"packed_weights": False},
         {"temperature": 0.5},
         {"engine": "fake"},
         {"devices": ("cuda:0",)},

@@ -62,15 +62,29 @@ def test_a_photo_that_waits_takes_as_many_bytes_as_it_has_pixels_and_channels(im
     assert photo.pixels.untyped_storage().nbytes() == 3 * 256 * 192
 
 
-def test_an_image_processor_that_cuts_otherwise_is_refused(image_processor):
-    class Transposing:
-        def __getattr__(self, name):
-            return getattr(image_processor, name)
+class Altered:
+    """An image processor whose photos or results are changed."""
 
-        def __call__(self, images, **options):
-            return image_processor(
-                [image.transpose(Pillow.Transpose.TRANSPOSE) for image in images], **options
-            )
+    def __init__(self, processor, *, photo=lambda image: image, result=lambda features: features):
+        self.processor, self.photo, self.result = processor, photo, result
 
-    with pytest.raises(CheckpointError, match="Transposing does not cut photos as Qwen3-VL's does"):
-        Patches(Transposing(), dtype=torch.float32, device=torch.device("cpu"))
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, images, **options):
+        return self.result(self.processor([self.photo(image) for image in images], **options))
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        {"photo": lambda image: image.transpose(Pillow.Transpose.TRANSPOSE)},
+        {"result": lambda features: {**features, "pixel_values": features["pixel_values"][:-4]}},
+        {"result": lambda features: {**features, "pixel_values": features["pixel_values"][:, :-1]}},
+        {"result": lambda features: {**features, "image_grid_thw": features["image_grid_thw"] + 1}},
+    ],
+    ids=["across before down", "fewer patches", "fewer values", "another grid"],
+)
+def test_an_image_processor_that_cuts_otherwise_is_refused(image_processor, alteration):
+    with pytest.raises(CheckpointError, match="Altered does not cut photos as Qwen3-VL's does"):
+        Patches(Altered(image_processor, **alteration), dtype=torch.float32, device=torch.device("cpu"))

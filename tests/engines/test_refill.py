@@ -125,7 +125,7 @@ def test_a_request_that_fails_leaves_the_engine_usable_and_tells_who_was_under_w
     odd = Request("odd", Pillow.new("RGB", (200, 150)), requests[0].prompt)
     for request in [*requests[:3], odd]:
         batch.add(request, OPTIONS)
-    with pytest.raises(EngineError, match="shape"):
+    with pytest.raises(EngineError, match="200x150 pixels cannot be cut into squares of 32"):
         batch.step()
     assert {request.id for request, _ in batch.open} == {"r0", "r1", "r2", "odd"}
     assert engine.generate(requests[:3], OPTIONS) == singles[:3]

@@ -1,6 +1,7 @@
 """What a shard makes of the settings: threads, batch size, decoding mode, fingerprint."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -71,18 +72,20 @@ def test_threads_that_are_set_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("engine", "device", "workers", "ahead"),
+    ("engine", "device", "inference", "ahead"),
     [
-        ({"engine": "refill", "batch_size": 16}, "cpu", "auto", 4),
-        ({"engine": "refill", "batch_size": 16}, "cpu", 6, 12),
-        ({"engine": "refill", "batch_size": 3}, "cpu", "auto", 3),
-        ({"engine": "refill", "batch_size": 16}, "cuda:0", "auto", None),
-        ({"engine": "transformers", "batch_size": 16}, "cpu", "auto", None),
+        ({"engine": "refill", "batch_size": 16}, "cpu", {}, 4),
+        ({"engine": "refill", "batch_size": 16}, "cpu", {"decode_workers": 6}, 12),
+        ({"engine": "refill", "batch_size": 3}, "cpu", {}, 3),
+        ({"engine": "refill", "batch_size": 16}, "cpu", {"batching_mode": "per_group"}, 16),
+        ({"engine": "refill", "batch_size": 16}, "cuda:0", {}, 16),
+        ({"engine": "transformers", "batch_size": 16}, "cpu", {}, 16),
     ],
 )
-def test_an_engine_that_takes_photos_one_by_one_needs_few_ahead(tmp_path, engine, device, workers, ahead):
-    settings = settings_of(tmp_path, engine=engine, inference={"decode_workers": workers})
-    assert batching_options(settings, device).photos_ahead == ahead
+def test_an_engine_that_takes_photos_one_by_one_needs_few_ahead(tmp_path, engine, device, inference, ahead):
+    options = batching_options(settings_of(tmp_path, engine=engine, inference=inference), device)
+    assert options.window == ahead
+    assert replace(options, batch_size=1).window == 1, "as where the batch size is found, and small"
 
 
 def test_budgets_and_window_are_those_of_the_settings(tmp_path):
