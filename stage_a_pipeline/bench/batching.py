@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from typing import Final, Literal
 from rich.console import Console
 from rich.table import Table
 
+from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, generation_options, load_engine
@@ -101,7 +101,7 @@ def compare_batching(workload: BatchingWorkload, *, rounds: int = 2) -> Batching
     Raises ConfigurationError for a device, batch size or checkpoint that cannot be used.
     """
     settings = _settings(workload)
-    with tempfile.TemporaryDirectory(prefix="stage-a-bench-") as scratch:
+    with scratch_folder() as scratch:
         engine = load_engine(settings.engine, workload.device)
         try:
             refs = _photos(Path(scratch, "photos"), workload)

@@ -1,12 +1,14 @@
 """One engine over all photos, in a process of its own: `python -m stage_a_pipeline.bench.engine_run TASK`.
 
 TASK is the JSON of an EngineTask; the EngineRun is written beside it, to `run.json`. An error that is meant
-for users is one sentence on standard error, and exit code 1.
+for users is one sentence on standard error, and exit code 1. The process ends when its standard input does.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +36,14 @@ def main(task_file: Path) -> None:
     write_json(task_file.with_name(RUN_FILE), run_engine(EngineTask.read(task_file)))
 
 
+def _end_with_input() -> None:
+    """Standard input is held open by who waits for the run: nobody does any more when it ends."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         main(Path(sys.argv[1]))
     except StageAError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from stage_a_pipeline.bench.engine_run import RUN_FILE
 from stage_a_pipeline.bench.photo_files import MISSION, write_photos
 from stage_a_pipeline.bench.prompt_length import prompt_of_length, text_lengths
 from stage_a_pipeline.bench.roofline import DeviceRates, ideal_seconds, photo_work
+from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.bench.shapes import SHAPES, Shape, ShapeName
 from stage_a_pipeline.bench.workload import PlannedPhoto, plan_photos
 from stage_a_pipeline.errors import ConfigurationError, StageAError
@@ -92,7 +92,7 @@ def compare_engines(workload: EngineWorkload, *, tell: Callable[[str], None]) ->
     settings = load_settings(environ={}, overrides=overrides, overrides_source="--device")
     dtype = settings.engine.dtype_on(workload.device)
     planned = _plan(workload, shape)
-    with tempfile.TemporaryDirectory(prefix="stage-a-bench-") as scratch:
+    with scratch_folder() as scratch:
         tell(f"preparing {len(planned)} photos and the checkpoint {shape.name}")
         bench = _Bench(workload, shape, planned, Path(scratch), dtype)
         runs: dict[str, list[EngineRun]] = {contender.name: [] for contender in contenders}
@@ -237,16 +237,27 @@ class _Bench:
     def _python(self, module: str, argument: str, *, what: str) -> str:
         """What a module says on standard output. StageAError with its last words when it fails."""
         command = [sys.executable, "-m", module, argument]
-        process = subprocess.Popen(
-            command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        # The other end closes with this process, even when it is killed.
+        watched, held = os.pipe()
         try:
-            said, complained = process.communicate()
-        except BaseException:
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-            raise
+            process = subprocess.Popen(
+                command,
+                env=self._environment(),
+                stdin=watched,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                said, complained = process.communicate()
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                process.wait()
+                raise
+        finally:
+            os.close(watched)
+            os.close(held)
         if process.returncode:
             words = complained.strip()[-_LAST_WORDS:] or said.strip()[-_LAST_WORDS:]
             raise StageAError(f"{what} ended with code {process.returncode}: {words}")

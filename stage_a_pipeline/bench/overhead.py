@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from typing import Final
 from rich.console import Console
 
 from stage_a_pipeline.bench.batching import MISSION, PHOTO_SIZES
+from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, GenerationOptions, Request, generation_options, load_engine
@@ -107,7 +107,7 @@ def measure_overhead(photos: int, *, seed: int = 7, rounds: int = ROUNDS) -> Ove
     import torch
 
     settings = load_settings(environ={}, overrides={"engine": _ENGINE})
-    with tempfile.TemporaryDirectory(prefix="stage-a-bench-") as scratch:
+    with scratch_folder() as scratch:
         engine = load_engine(settings.engine, "cpu")
         try:
             work = _Work(

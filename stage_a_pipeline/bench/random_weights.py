@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +28,11 @@ _LONGEST_PROMPT: Final = 8192
 def write_checkpoint(shape: Shape, folder: Path, *, device: str, dtype: str, seed: int) -> Checkpoint:
     """Write the folder that `from_pretrained` reads; weights are drawn on `device`, in `dtype`.
 
-    It has the built-in checkpoint's tokenizer, and takes the shape's photos without resizing them.
+    It has the built-in checkpoint's tokenizer, and takes the shape's photos without resizing them. Raises
+    OSError.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
     from transformers.utils import logging
 
@@ -52,12 +56,21 @@ def write_checkpoint(shape: Shape, folder: Path, *, device: str, dtype: str, see
     model.generation_config = GenerationConfig(do_sample=False)
     # Its bar would stand between the lines of the benchmark.
     logging.disable_progress_bar()
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise _disk_error(error) from error
     del model
     if device.startswith("cuda"):
         # This process goes on while others measure what the device has room for.
         torch.cuda.empty_cache()
     return resolve_checkpoint(str(folder))
+
+
+def _disk_error(error: Exception) -> OSError:
+    """What safetensors, which writes by itself, says of the disk."""
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(str(error))
 
 
 def chinese_words(tokenizer: Any) -> list[int]:

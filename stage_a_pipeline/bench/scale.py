@@ -14,7 +14,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.discovery import LABEL_FOLDERS
 from stage_a_pipeline.errors import StageAError
 from stage_a_pipeline.inference.journal import Journal
@@ -114,8 +114,8 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         yield ensure_folder(folder.absolute())
         return
-    with tempfile.TemporaryDirectory(prefix="stage-a-bench-") as temporary:
-        yield Path(temporary)
+    with scratch_folder() as temporary:
+        yield temporary
 
 
 def _measure(place: Path, photos: int, seed: int, step_seconds: StepSeconds) -> ScaleFigures:

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +17,8 @@ from stage_a_pipeline.bench import engines
 from stage_a_pipeline.bench.engine_records import write_json
 from stage_a_pipeline.cli import main
 from tests.bench.test_engine_figures import KEYS
+from tests.faults.conftest import wait_until
+from tests.test_storage import file_size_limit
 
 RAN = ("one by one", "static", "refill", "refill + prefix")
 
@@ -138,3 +142,39 @@ def test_every_process_gets_the_same_environment(tmp_path, monkeypatch):
     assert environment["MALLOC_MMAP_THRESHOLD_"] == "8589934592"
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "17179869184"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("largest", [1000, 500_000], ids=["for a photo", "for the checkpoint"])
+def test_a_disk_without_room_for_its_own_files_is_named(tmp_path, monkeypatch, largest):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with file_size_limit(largest):
+        result = bench("--photos", "4", "--engines", "refill")
+    assert result.exit_code == 1
+    assert f"Error: {tmp_path} cannot be written: File too large; raise the limit" in result.stderr
+    assert list(tmp_path.glob("stage-a-bench-*")) == []
+
+
+def test_an_engine_under_way_does_not_outlive_the_killed_command(tmp_path):
+    program = "from stage_a_pipeline.cli import main; main()"
+    arguments = ["bench", "engines", "--shape", "tiny", "--photos", "500", "--engines", "one by one"]
+    command = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+    )
+
+    def engines_under_way():
+        return [
+            child
+            for child in psutil.Process(command.pid).children()
+            if "stage_a_pipeline.bench.engine_run" in child.cmdline()
+        ]
+
+    wait_until(engines_under_way, "an engine process")
+    (engine,) = engines_under_way()
+    wait_until(lambda: engine.cpu_times().user > 5, "an engine at work, which has loaded its libraries")
+    command.kill()
+    command.communicate(timeout=20)
+    psutil.wait_procs([engine], timeout=60)
+    assert not engine.is_running()
+    assert list(tmp_path.glob("stage-a-bench-*/*/run.json")) == [], "it was not waited for, but ended"
