@@ -75,7 +75,7 @@ class SlotForward:
         hidden: torch.Tensor = self._model.model(
             input_ids=tokens.to(self.device, non_blocking=True),
             position_ids=positions.to(self.device, non_blocking=True),
-            # From the first cell on, the attention kernel knows by itself what is behind a token, and skips it.
+            # From the first cell on, the attention kernel knows by itself what stands behind a token.
             attention_mask=(cells <= cells[start:, None])[None, None] if start else None,
             past_key_values=cache,
             use_cache=True,
