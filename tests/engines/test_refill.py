@@ -359,5 +359,5 @@ def test_a_trace_tells_the_pixels_of_a_prepared_photo(engine, requests):
 
 
 def test_a_photo_that_cannot_be_prepared_is_an_error_of_the_engine(engine):
-    with pytest.raises(EngineError, match="shape"):
+    with pytest.raises(EngineError, match="200x150 pixels cannot be cut into squares of 32"):
         engine.prepare(Pillow.new("RGB", (200, 150)))
