@@ -94,7 +94,7 @@ def compare_engines(workload: EngineWorkload, *, tell: Callable[[str], None]) ->
     planned = _plan(workload, shape)
     with scratch_folder() as scratch:
         tell(f"preparing {len(planned)} photos and the checkpoint {shape.name}")
-        bench = _Bench(workload, shape, planned, Path(scratch), dtype)
+        bench = _Bench(workload, shape, planned, scratch, dtype)
         runs: dict[str, list[EngineRun]] = {contender.name: [] for contender in contenders}
         for turn in range(1, workload.rounds + 1):
             for contender in contenders:

@@ -8,13 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stage_a_pipeline.engines.base import (
-    Completion,
-    FinishReason,
-    GenerationOptions,
-    InputTrace,
-    Request,
-)
+from stage_a_pipeline.engines.base import Completion, FinishReason, GenerationOptions, InputTrace, Request
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.loading import FILLER_TOKEN, load_model, load_processor, usable_device
 from stage_a_pipeline.engines.memory import free_bytes, most_rows, request_memory, rows_in

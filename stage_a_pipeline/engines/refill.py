@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stage_a_pipeline.engines.base import (
-    Completion,
-    GenerationOptions,
-    Request,
-    RunningBatch,
-    answer_all,
-)
+from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch, answer_all
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL
 from stage_a_pipeline.engines.refill_policy import CPU, CUDA, RefillPolicy
