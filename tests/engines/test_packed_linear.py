@@ -2,9 +2,11 @@
 
 import os
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionMLP
 
 from stage_a_pipeline.engines import packed_linear
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
@@ -56,9 +58,11 @@ def test_inputs_need_not_lie_in_order():
 
 
 @needs_packing
+@pytest.mark.parametrize("activation", [("none", ""), ("gelu", "tanh")])
 @pytest.mark.parametrize("inputs", [128, 1536])
-def test_a_row_is_the_same_bit_for_bit_among_any_neighbours(inputs):
+def test_a_row_is_the_same_bit_for_bit_among_any_neighbours(inputs, activation):
     packed = PackedLinear(linear(inputs, 256))
+    packed.activation, packed.algorithm = activation
     rows = torch.randn(33, inputs)
     with torch.inference_mode():
         together = packed(rows)
@@ -79,13 +83,46 @@ def test_it_multiplies_in_bfloat16():
 @needs_packing
 def test_layers_of_a_loaded_model_are_packed_where_they_are_large(monkeypatch):
     plain = linear_layers(model(packed_weights=False))
-    large = [name for name, layer in plain if layer.weight.numel() >= 1 << 18 and name != "lm_head"]
+    large = [name for name, layer in plain if layer.weight.numel() >= 1 << 17 and name != "lm_head"]
     assert packed_layers(model()) == large
     assert large
     monkeypatch.setattr(packed_linear, "_LEAST_WEIGHTS", 1)
     loaded = model()
     assert [name for name, _ in linear_layers(loaded)] == ["lm_head"], "it is the embedding, too"
     assert "model.visual.patch_embed.proj.linear" in packed_layers(loaded)
+
+
+@needs_packing
+def test_gelus_of_the_vision_part_become_part_of_the_layer_before(monkeypatch):
+    monkeypatch.setattr(packed_linear, "_LEAST_WEIGHTS", 1)
+    plain, packed = (model(packed_weights=packs).model.visual for packs in (False, True))
+    for name, part in (("blocks.0.mlp", plain.blocks[0].mlp), ("merger", plain.merger)):
+        inputs = torch.randn(8, part.linear_fc1.in_features)
+        fused = packed.get_submodule(name)
+        assert isinstance(fused.act_fn, torch.nn.Identity)
+        assert not isinstance(part.act_fn, torch.nn.Identity)
+        if name == "merger":
+            inputs = inputs.view(-1, plain.merger.norm.normalized_shape[0])
+        with torch.inference_mode():
+            torch.testing.assert_close(fused(inputs), part(inputs), rtol=1e-4, atol=1e-5)
+
+
+@needs_packing
+@pytest.mark.parametrize(
+    ("name", "fused"),
+    [("gelu", True), ("gelu_pytorch_tanh", True), ("gelu_new", False), ("silu", False), ("relu", False)],
+)
+def test_whatever_follows_the_result_is_the_same(name, fused):
+    part = Qwen3VLVisionMLP(
+        SimpleNamespace(hidden_size=32, intermediate_size=48, hidden_act=name)  # what it reads of its config
+    )
+    inputs = 3 * torch.randn(7, 32)
+    with torch.inference_mode():
+        expected = part(inputs)
+        part.linear_fc1 = PackedLinear(part.linear_fc1)
+        packed_linear._take_in_gelu(part)
+        assert isinstance(part.act_fn, torch.nn.Identity) is fused
+        torch.testing.assert_close(part(inputs), expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_packing
