@@ -18,7 +18,8 @@ class Lookahead(Generic[T, R]):
     """`map` on `workers` threads, results in order, at most `window` of them computed but not taken.
 
     To be iterated once. An exception of `function` is raised in its place; closing the iterator drops
-    what is waiting. `while_waiting` is called every second in which a result is not there yet.
+    what is waiting, and does not wait for what is being computed. `while_waiting` is called every second
+    in which a result is not there yet.
     """
 
     def __init__(
@@ -39,22 +40,24 @@ class Lookahead(Generic[T, R]):
 
     def __iter__(self) -> Generator[R, None, None]:
         pending = self._pending
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="ahead") as pool:
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="ahead")
 
-            def submit(count: int) -> None:
-                pending.extend(pool.submit(self._function, item) for item in islice(self._source, count))
+        def submit(count: int) -> None:
+            pending.extend(pool.submit(self._function, item) for item in islice(self._source, count))
 
-            try:
-                submit(self._window)
-                while pending:
-                    result = self._result(pending[0])
-                    pending.popleft()
-                    submit(1)
-                    yield result
-                    # Without this, the frame would hold the last result until the next is asked for.
-                    del result
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            submit(self._window)
+            while pending:
+                result = self._result(pending[0])
+                pending.popleft()
+                submit(1)
+                yield result
+                # Without this, the frame would hold the last result until the next is asked for.
+                del result
+        finally:
+            # Waiting for the threads here can last for ever: an iterator that nobody closed ends in the
+            # garbage collector, and that may run on a thread which just starts, with a lock that they need.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _result(self, future: Future[R]) -> R:
         while not wait([future], timeout=_SECOND).done:

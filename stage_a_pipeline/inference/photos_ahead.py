@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -83,16 +83,20 @@ class PhotosAhead:
         self._decoding: set[str] = set()
         self._ahead: Lookahead[ImageRef, Photo | Rejection]
 
-    def of(self, refs: Sequence[ImageRef]) -> Iterator[Photo | Rejection]:
+    def of(self, refs: Sequence[ImageRef]) -> Generator[Photo | Rejection, None, None]:
         """The photos, in order of their size within windows. To be used up before it is called again."""
-        self._ahead = Lookahead(
-            self._read,
-            self._in_windows(refs),
-            workers=self._batching.decode_workers,
-            window=self._batching.window,
-            while_waiting=self._wait,
-        )
-        photos = iter(self._ahead)
+        with closing(self._in_windows(refs)) as ordered:
+            self._ahead = Lookahead(
+                self._read,
+                ordered,
+                workers=self._batching.decode_workers,
+                window=self._batching.window,
+                while_waiting=self._wait,
+            )
+            with closing(iter(self._ahead)) as photos:
+                yield from self._timed(photos)
+
+    def _timed(self, photos: Iterator[Photo | Rejection]) -> Iterator[Photo | Rejection]:
         while True:
             asked = self._clock()
             item = next(photos, None)
@@ -158,14 +162,16 @@ class PhotosAhead:
             self._decoding.remove(name)
             self._watch.end(name)
 
-    def _in_windows(self, refs: Sequence[ImageRef]) -> Iterator[ImageRef]:
+    def _in_windows(self, refs: Sequence[ImageRef]) -> Generator[ImageRef, None, None]:
         """Those whose photos make about as many tokens together; none is moved by more than the window."""
         window = self._batching.sort_window
         if window < 2 or self._batching.mode == "per_group":
-            return iter(refs)
+            yield from refs
+            return
         windows = (refs[start : start + window] for start in range(0, len(refs), window))
         ordered = Lookahead(self._by_size, windows, workers=2, window=2, while_waiting=self._wait)
-        return chain.from_iterable(ordered)
+        with closing(iter(ordered)) as in_order:
+            yield from chain.from_iterable(in_order)
 
     def _by_size(self, refs: Sequence[ImageRef]) -> list[ImageRef]:
         return [refs[place] for place in order_by_size([self._pixels(ref) for ref in refs])]

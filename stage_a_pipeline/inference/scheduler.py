@@ -114,14 +114,15 @@ class ShardScheduler:
 
     def _outcomes_of(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
         """Those of some photos; of one that another process is asking just now, none yet."""
-        for item in self._ahead.of(refs):
-            self._watch.alive()
-            if isinstance(item, Rejection):
-                self._warn(f"photo rejected ({item.reason}): {item.detail}")
-                yield item
-            else:
-                yield from self._outcomes_from(item)
-            yield from self._commit_if_due()
+        with closing(self._ahead.of(refs)) as ahead:
+            for item in ahead:
+                self._watch.alive()
+                if isinstance(item, Rejection):
+                    self._warn(f"photo rejected ({item.reason}): {item.detail}")
+                    yield item
+                else:
+                    yield from self._outcomes_from(item)
+                yield from self._commit_if_due()
         yield from self._finish_open()
 
     def _outcomes_from(self, photo: Photo) -> Iterator[Outcome]:

@@ -63,3 +63,31 @@ def test_settling_waits_for_what_has_begun_and_nothing_new_begins():
     time.sleep(0.05)
     assert len(done) == 6
     assert list(results) == list(range(1, 20))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_iterator_that_ends_early_waits_for_no_thread(closed):
+    """It may be the garbage collector that ends it, on a thread that the others wait for."""
+    begun, may_go_on, done = threading.Event(), threading.Event(), []
+
+    def wait_for_the_end(item):
+        if item:
+            begun.set()
+            assert may_go_on.wait(timeout=30)
+        done.append(item)
+        return item
+
+    before = set(threading.enumerate())
+    results = iter(Lookahead(wait_for_the_end, range(9), workers=1, window=3))
+    assert next(results) == 0
+    assert begun.wait(timeout=30)
+    threads = set(threading.enumerate()) - before
+    if closed:
+        results.close()
+    del results
+    assert done == [0]
+    may_go_on.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert done == [0, 1], "what waited is dropped"

@@ -229,6 +229,25 @@ def test_answers_that_do_not_match_their_requests_stop_the_run(tmp_path, refs, f
         run(tmp_path, refs, engine)
 
 
+def test_threads_ahead_end_when_the_run_is_stopped(tmp_path, refs):
+    before, threads = set(threading.enumerate()), []
+
+    class Breaking(FakeEngine):
+        def generate(self, requests, options):
+            threads.extend(set(threading.enumerate()) - before)
+            return []
+
+    batching = BatchingOptions(2, sort_window=2)
+    with Journal(tmp_path / "j", "cpu", [MISSION]) as journal:
+        scheduler = ShardScheduler(Breaking(), journal, {MISSION: RECIPE}, GREEDY, batching)
+        with pytest.raises(EngineContractError) as stopped:
+            list(scheduler.run(refs))
+    assert threads
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads), f"although {stopped} holds its frames"
+
+
 def test_what_was_finished_before_a_stop_is_not_repeated(tmp_path, refs):
     engine = FakeEngine(FakeBehaviour(faults=(Fault("*pass002/*", "too_few"),)))
     with pytest.raises(EngineContractError):
