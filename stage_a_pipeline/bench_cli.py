@@ -5,13 +5,14 @@ Modules that a command needs are imported inside it: `stage-a --help` loads neit
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stage_a_pipeline.cli_options import ANY_PATH, clear_errors
+from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
 
 
 @click.group()
@@ -65,6 +66,31 @@ def bench_overhead(photos: int, json_file: Path | None) -> None:
     sys.exit(0 if overhead.answers_equal else 1)
 
 
+@bench.command("served")
+@click.option("--photos", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--width", type=click.IntRange(min=32), default=640, show_default=True, help="Of a photo.")
+@click.option("--height", type=click.IntRange(min=32), default=480, show_default=True, help="Of a photo.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Medians of so many."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@settings_option
+@clear_errors
+def bench_served(
+    photos: int, width: int, height: int, rounds: int, json_file: Path | None, settings_file: Path | None
+) -> None:
+    """The rate of engine `openai` against that of a bare asynchronous client, on the servers in the settings.
+
+    The photos are rendered, and sent there with the key in OPENAI_API_KEY, if any.
+    """
+    from stage_a_pipeline.bench.served import compare_served, print_served
+    from stage_a_pipeline.settings import load_settings
+
+    settings = load_settings(environ=os.environ, settings_file=settings_file)
+    comparison = compare_served(settings, photos=photos, size=(width, height), rounds=rounds)
+    print_served(comparison, json_file)
+
+
 @bench.command("scale")
 @click.option("--photos", type=click.IntRange(min=100), default=10_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
@@ -82,6 +108,29 @@ def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | N
     from stage_a_pipeline.defs.launch import step_seconds
 
     print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)
+
+
+@bench.command("cluster")
+@click.option("--photos", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--nodes", type=click.IntRange(min=1), default=3, show_default=True, help="Of one CPU each.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_cluster(photos: int, nodes: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
+    """Time and memory of many tiny photos over Ray nodes on this machine, beside one process.
+
+    Every component counts: the command, actors, their workers, Ray's own processes. Exits with 1 when the
+    two files differ.
+    """
+    from stage_a_pipeline.bench.cluster import compare_cluster, print_cluster, require_same
+    from stage_a_pipeline.defs.launch import step_seconds
+
+    comparison = compare_cluster(photos, nodes=nodes, seed=seed, folder=folder, step_seconds=step_seconds)
+    print_cluster(comparison, json_file)
+    require_same(comparison)
 
 
 @bench.command("engines")

@@ -14,8 +14,10 @@ from typing import Any
 import click
 
 from stage_a_pipeline import __version__
+from stage_a_pipeline.batch_cli import batch
 from stage_a_pipeline.bench_cli import bench
-from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
+from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
+from stage_a_pipeline.places import Place
 
 
 @click.group()
@@ -57,9 +59,9 @@ def status(missions: tuple[str, ...], settings_file: Path | None) -> None:
 
 
 @main.command()
-@click.argument("file", type=ANY_PATH)
+@click.argument("file", type=ANY_PLACE)
 @clear_errors
-def validate(file: Path) -> None:
+def validate(file: Place) -> None:
     """Check a canonical JSONL against the data contract.
 
     Exits with 1 when a line breaks it, naming line and field.
@@ -76,12 +78,16 @@ def validate(file: Path) -> None:
 
 
 @main.command()
-@click.option("--root", type=ANY_PATH, help="Folder of the missions; the settings' input root when left out.")
+@click.option(
+    "--root",
+    type=ANY_PLACE,
+    help="Folder of the missions, or a URL; the settings' input root when left out.",
+)
 @click.option(
     "--mission", "missions", multiple=True, help="Mission name; all that have a folder when left out."
 )
 @click.option("--checkpoint", help="Folder or hub id of a Qwen3-VL checkpoint, or `builtin`.")
-@click.option("--truth", type=ANY_PATH, help="Truth sidecar; truth.jsonl in the root when left out.")
+@click.option("--truth", type=ANY_PLACE, help="Truth sidecar; truth.jsonl in the root when left out.")
 @click.option("--device", "devices", multiple=True, help="`cpu`, `cuda:0`, ...; may be repeated.")
 @click.option("--json", "json_file", type=ANY_PATH, help="Write all scores and confusions to this file.")
 @click.option("--picture", "picture_file", type=ANY_PATH, help="Draw the confusions to this file (SVG).")
@@ -126,7 +132,7 @@ def evaluate(
 
 
 def _evaluation_overrides(
-    root: Path | None, checkpoint: str | None, truth: Path | None, devices: tuple[str, ...]
+    root: Place | None, checkpoint: str | None, truth: Place | None, devices: tuple[str, ...]
 ) -> dict[str, dict[str, object]]:
     """The settings that the options of `evaluate` set. A root of its own brings its own truth."""
     overrides: dict[str, dict[str, object]] = {"discovery": {}, "engine": {}, "evaluation": {}}
@@ -212,4 +218,5 @@ def demo_train(out: Path, seed: int, device: str) -> None:
     click.echo(f"checkpoint: {train(out, seed=seed, device=device)}")
 
 
+main.add_command(batch)
 main.add_command(bench)

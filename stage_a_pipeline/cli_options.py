@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,30 @@ from typing import Any
 import click
 
 from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.places import Place, as_place, to_path
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-ANY_PATH = click.Path(path_type=Path)
+
+
+class PlaceType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
+    """A path of this machine, or where those are allowed, the URL of an object or a prefix."""
+
+    name = "path"
+
+    def __init__(self, *, urls: bool) -> None:
+        self._urls = urls
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """See ParamType."""
+        try:
+            place = as_place(os.fspath(value))
+            return place if self._urls else to_path(place)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+ANY_PATH = PlaceType(urls=False)
+ANY_PLACE = PlaceType(urls=True)
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,16 +7,14 @@ part of that layout is listed as skipped.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from stage_a_pipeline.errors import DiscoveryError
-from stage_a_pipeline.folders import Contents, FolderReader, Skipped, SkipReason
+from stage_a_pipeline.folders import Contents, Skipped, SkipReason, TreeReader, file_state
 from stage_a_pipeline.input_root import (
     LAYOUT,
     PHOTO_SUFFIXES,
@@ -25,8 +23,10 @@ from stage_a_pipeline.input_root import (
     mission_that_is_root,
     normalised,
     open_root,
+    tree_reader,
 )
 from stage_a_pipeline.missions import MissionTable, load_missions
+from stage_a_pipeline.places import Place, as_place
 from stage_a_pipeline.records import Group, Image, Label
 
 __all__ = [
@@ -66,11 +66,16 @@ class Discovery:
     `folders` are the mission folders that were read; `skipped` is sorted by path.
     """
 
-    root: Path
-    folders: tuple[Path, ...]
+    root: Place
+    folders: tuple[Place, ...]
     groups: tuple[Group, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[TreeWarning, ...]
+    file_state: Callable[[Place, str], str] = field(default=file_state, repr=False, compare=False)
+
+    def listing_hash(self) -> str:
+        """See `listing_hash`; files of an object store are as they were listed."""
+        return listing_hash(self.groups, self.file_state)
 
     def sentences(self) -> Iterator[str]:
         """What its owner should know about the tree: every warning, and the first skipped entries."""
@@ -90,7 +95,7 @@ class Discovery:
 
 
 def discover_groups(
-    root: str | os.PathLike[str],
+    root: str | Place,
     mission: str | None = None,
     *,
     missions: MissionTable | None = None,
@@ -101,18 +106,19 @@ def discover_groups(
     Missions come by name; within one, fail groups before pass groups, then folders by code point;
     photos by natural key. `missions` is the packaged table by default. A root that is a mission's own
     folder stands for its parent and that mission, with a warning. Raises ConfigurationError for an
-    unknown mission, DiscoveryError for a root or mission folder that is not there.
+    unknown mission, DiscoveryError for a root or mission folder that is not there, StoreError for an
+    object store that fails on the way.
     """
     table = missions if missions is not None else load_missions()
     wanted = table.require(mission) if mission is not None else None
-    base = open_root(root)
+    base = open_root(as_place(root) if isinstance(root, str) else root)
     warnings: list[TreeWarning] = []
     own = mission_that_is_root(base, [wanted] if wanted else table.values())
     if own is not None:
         told = f"the input root {base} is the own folder of mission {own[1].name}; its parent is used"
         warnings.append(TreeWarning("root_is_mission_folder", told))
         base, wanted = own
-    reader = FolderReader(base, follow_external_links=allow_external_symlinks)
+    reader = tree_reader(base, follow_external_links=allow_external_symlinks)
     if wanted is not None:
         folders = folders_of_mission(wanted, base, reader)
     else:
@@ -124,20 +130,20 @@ def discover_groups(
         groups=groups,
         skipped=tuple(sorted(reader.skipped, key=lambda entry: (str(entry.path), entry.reason))),
         warnings=(*warnings, *_several_folders(folders), *_duplicate_ids(groups)),
+        file_state=reader.file_state,
     )
 
 
-def listing_hash(groups: Iterable[Group]) -> str:
-    """SHA-256 over missions, labels, ids, folder and file names, file sizes and times of change.
+def listing_hash(groups: Iterable[Group], state_of: Callable[[Place, str], str] = file_state) -> str:
+    """SHA-256 over missions, labels, ids, folder and file names, and the files' states.
 
-    The same for an unchanged tree wherever it lies; photos are not opened. A file that has gone
-    counts as gone.
+    The state of a file of this machine is its size and time of change; one that has gone counts as gone. The
+    same for an unchanged tree wherever it lies; photos are not opened.
     """
     digest = hashlib.sha256()
     for group in groups:
         head = [group.mission, group.label, group.group_id, group.folder.name, str(len(group.images))]
-        folder = str(group.folder)
-        files = [f"{image.name}\0{_file_state(f'{folder}/{image.name}')}" for image in group.images]
+        files = [f"{image.name}\0{state_of(group.folder, image.name)}" for image in group.images]
         digest.update("\0".join([*head, *files, ""]).encode())
     return digest.hexdigest()
 
@@ -149,16 +155,8 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return parts, name
 
 
-def _file_state(path: str) -> str:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path would keep its text for each of a million photos
-    except OSError:
-        return "gone"
-    return f"{status.st_size}\0{status.st_mtime_ns}"
-
-
-def _mission_groups(mission: str, folders: Iterable[Path], reader: FolderReader) -> Iterator[Group]:
-    by_label: dict[Label, list[Path]] = {label: [] for label in LABEL_FOLDERS.values()}
+def _mission_groups(mission: str, folders: Iterable[Place], reader: TreeReader) -> Iterator[Group]:
+    by_label: dict[Label, list[Place]] = {label: [] for label in LABEL_FOLDERS.values()}
     for path in _folders_in(folders, reader):
         label = LABEL_FOLDERS.get(normalised(path.name))
         if label is None:
@@ -172,7 +170,7 @@ def _mission_groups(mission: str, folders: Iterable[Path], reader: FolderReader)
                 yield group
 
 
-def _folders_in(parents: Iterable[Path], reader: FolderReader) -> Iterator[Path]:
+def _folders_in(parents: Iterable[Place], reader: TreeReader) -> Iterator[Place]:
     for parent in parents:
         contents = reader.read(parent) or Contents()
         for name in contents.files:
@@ -180,7 +178,7 @@ def _folders_in(parents: Iterable[Path], reader: FolderReader) -> Iterator[Path]
         yield from contents.folders
 
 
-def _read_group(mission: str, label: Label, folder: Path, reader: FolderReader) -> Group | None:
+def _read_group(mission: str, label: Label, folder: Place, reader: TreeReader) -> Group | None:
     if not folder.name.strip():
         reader.skip(folder, "blank_name", "has a blank name, which cannot be a group id; rename it")
         return None
@@ -209,7 +207,7 @@ def _read_group(mission: str, label: Label, folder: Path, reader: FolderReader) 
     )
 
 
-def _several_folders(folders: Mapping[str, list[Path]]) -> Iterator[TreeWarning]:
+def _several_folders(folders: Mapping[str, list[Place]]) -> Iterator[TreeWarning]:
     for mission, places in folders.items():
         if len(places) > 1:
             where = ", ".join(map(str, places))
@@ -220,7 +218,7 @@ def _several_folders(folders: Mapping[str, list[Path]]) -> Iterator[TreeWarning]
 def _duplicate_ids(groups: Iterable[Group]) -> Iterator[TreeWarning]:
     """Ids that occur twice within a label: Stage-B keys tickets by id and label, and would mix them."""
     first: dict[tuple[str, Label, str], Group] = {}
-    places: dict[tuple[str, Label, str], list[Path]] = {}
+    places: dict[tuple[str, Label, str], list[Place]] = {}
     for group in groups:
         key = (group.mission, group.label, normalised(group.group_id))
         if key in first:

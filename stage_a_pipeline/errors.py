@@ -7,6 +7,7 @@ StageAError
 │   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
 │   ├── StaleTableError               a table that belongs to other groups or answers than its partner
 │   └── WorkbookError                 the reviewers' spreadsheet
+├── StoreError                        an object store that cannot be read
 ├── PhotoError (ValueError)           one photo that cannot be used; rejects its group only
 ├── RecordError (ValueError)          one record that breaks the data contract
 ├── JournalError                      a journal that is damaged before its last line
@@ -15,7 +16,10 @@ StageAError
 ├── EngineError                       one call of an engine that failed
 │   ├── EngineOutOfMemoryError             too many photos at once for the device
 │   └── EngineContractError           answers of the wrong number or for other requests
+├── EngineDiedError                   an engine whose own processes ended; a new one must be loaded
+├── ServerError                       servers that answer nothing, or refuse everything
 ├── WorkerError                       a worker process that died or hung, and that nothing replaces
+├── ClusterError                      a Ray cluster that cannot be reached, or has no actor left
 ├── StoppedError                      a run that was asked to stop
 ├── FailureBudgetError                more groups rejected than the settings allow
 └── UnpublishedError                  some missions of a run; the others were published
@@ -52,6 +56,10 @@ class StaleTableError(InputError):
 
 class WorkbookError(InputError):
     """A spreadsheet that is missing, unreadable, or without the expected columns."""
+
+
+class StoreError(StageAError):
+    """An object store that cannot be read at all: no single photo is to blame, finished ones are kept."""
 
 
 class PhotoError(StageAError, ValueError):
@@ -117,8 +125,20 @@ class EngineContractError(EngineError):
     """An engine returned the wrong number of answers, or answers to other requests."""
 
 
+class EngineDiedError(StageAError):
+    """The processes of a loaded engine ended: it answers nothing any more, whatever it is asked."""
+
+
+class ServerError(StageAError):
+    """Servers that an engine asks answer nothing, or refuse everything; finished photos are kept."""
+
+
 class WorkerError(StageAError):
     """A worker process died or hung, and no device was left to go on; finished photos are kept."""
+
+
+class ClusterError(StageAError):
+    """The Ray cluster cannot be reached, or has no actor left to go on; finished photos are kept."""
 
 
 class StoppedError(StageAError):

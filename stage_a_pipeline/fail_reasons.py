@@ -5,11 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from stage_a_pipeline.errors import ConfigurationError, WorkbookError
 from stage_a_pipeline.missions import MissionTable
+from stage_a_pipeline.places import Place, as_place
 from stage_a_pipeline.records import GroupRecord
 from stage_a_pipeline.settings import FailReasonSettings
 from stage_a_pipeline.vocabulary import Dataset
@@ -71,7 +71,7 @@ class _Row:
 
 
 def load_fail_reasons(
-    path: str | Path,
+    path: str | Place,
     settings: FailReasonSettings = FailReasonSettings(),  # noqa: B008 - frozen
     *,
     missions: MissionTable | None = None,
@@ -81,11 +81,12 @@ def load_fail_reasons(
     With `missions`, a mission may stand under its alias, and rows of unknown missions are dropped.
     Rows without any value do not count as read. WorkbookError names file, cause and remedy.
     """
-    sheet = read_sheet(Path(path), settings.sheet)
+    place = as_place(path) if isinstance(path, str) else path
+    sheet = read_sheet(place, settings.sheet)
     reasons: dict[TicketKey, set[str]] = {}
     dropped: dict[str, list[_Row]] = {why: [] for why in DROP_REASONS}
     kept: list[_Row] = []
-    for row in _rows(sheet, Path(path), settings):
+    for row in _rows(sheet, place, settings):
         mission = _known_mission(row, missions)
         why = _reason_to_drop(row, mission, settings.fail_flag)
         if why is not None:
@@ -151,7 +152,7 @@ def _ticket(record: GroupRecord) -> TicketKey:
     return _normal(record.group_id), _normal(record.mission)
 
 
-def _rows(sheet: Sheet, path: Path, settings: FailReasonSettings) -> Iterator[_Row]:
+def _rows(sheet: Sheet, path: Place, settings: FailReasonSettings) -> Iterator[_Row]:
     where = f"sheet {sheet.name!r} of {path}"
     numbered = enumerate(sheet.rows, start=1)
     filled = [(number, cells) for number, cells in numbered if any(map(cell_text, cells))]

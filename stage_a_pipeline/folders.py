@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
+
+from stage_a_pipeline.places import Place, to_path
 
 SkipReason = Literal[
     "unknown_mission",  # a folder in the root that no mission claims
@@ -16,6 +18,7 @@ SkipReason = Literal[
     "empty_group",  # a group without photos
     "blank_name",  # a group whose name is blank cannot be told apart in a table
     "undecodable_name",  # a name that is not UTF-8 cannot be written to JSON
+    "impossible_name",  # a key of an object store that no path can name
     "external_link",  # a symbolic link that leads out of the root
     "broken_link",  # a symbolic link to nothing, or in a circle
     "special_file",  # a pipe, socket or device
@@ -29,7 +32,7 @@ _LEFT_BY_WINDOWS: Final = frozenset(["thumbs.db", "desktop.ini"])
 class Skipped:
     """Something in the tree that was not read. In `path`, bytes that are not UTF-8 stand as `\\xNN`."""
 
-    path: Path
+    path: Place
     reason: SkipReason
     detail: str
 
@@ -38,12 +41,27 @@ class Skipped:
 class Contents:
     """The folders in one folder, and the names of its files, both sorted by name."""
 
-    folders: list[Path] = field(default_factory=list)
+    folders: list[Place] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
 
+class TreeReader(Protocol):
+    """Reads the folders of a photo tree, wherever it lies."""
+
+    skipped: list[Skipped]
+
+    def read(self, folder: Place) -> Contents | None:
+        """What the folder holds; None, with an entry in `skipped`, when it cannot be listed."""
+
+    def skip(self, path: Place, reason: SkipReason, detail: str) -> None:
+        """Note that the path was not read, and why."""
+
+    def file_state(self, folder: Place, name: str) -> str:
+        """A text that differs when the file's content does; photos are not opened."""
+
+
 class FolderReader:
-    """Reads folders below one root; `skipped` gathers what they hold and what cannot be read.
+    """Reads folders below one root of this machine; `skipped` gathers what they hold and what cannot be read.
 
     Hidden files and folders (names that begin with a dot, AppleDouble included) do not count as there.
     """
@@ -53,9 +71,9 @@ class FolderReader:
         self._follow_external_links = follow_external_links
         self._real_root = root.resolve()
 
-    def read(self, folder: Path) -> Contents | None:
+    def read(self, folder: Place) -> Contents | None:
         """What the folder holds; None, with an entry in `skipped`, when it cannot be listed."""
-        contents = Contents()
+        contents, folder = Contents(), to_path(folder)
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -67,14 +85,18 @@ class FolderReader:
         contents.files.sort()
         return contents
 
-    def skip(self, path: Path, reason: SkipReason, detail: str) -> None:
+    def skip(self, path: Place, reason: SkipReason, detail: str) -> None:
         """Note that the path was not read, and why."""
         self.skipped.append(Skipped(Path(display(str(path))), reason, detail))
+
+    def file_state(self, folder: Place, name: str) -> str:
+        """See TreeReader."""
+        return file_state(folder, name)
 
     def _classify(self, entry: os.DirEntry[str], folder: Path, contents: Contents) -> None:
         # Called once per file: no Path and no system call for a plain one.
         name = entry.name
-        if name.startswith(".") or name.lower() in _LEFT_BY_WINDOWS:
+        if is_hidden(name):
             return
         if not is_utf8(name):
             self.skip(folder / name, "undecodable_name", "has a name that is not valid UTF-8; rename it")
@@ -109,6 +131,21 @@ class FolderReader:
             self.skip(link, "broken_link", f"is a link back to {display(str(target))}, in which it lies")
             return False
         return True
+
+
+def file_state(folder: Place, name: str) -> str:
+    """Size and time of change of a file of this machine; one that has gone counts as gone."""
+    try:
+        # A Path would keep its text for each of a million photos.
+        status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+    except OSError:
+        return "gone"
+    return f"{status.st_size}\0{status.st_mtime_ns}"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name does not count as there."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_WINDOWS
 
 
 def display(name: str) -> str:

@@ -24,6 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from stage_a_pipeline.colours import to_rgb
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.jpeg_segments import split_jpeg
+from stage_a_pipeline.places import Place
 
 PhotoReason = Literal[
     "unreadable",  # the file system does not hand over the file: gone, forbidden, not a regular file
@@ -97,7 +98,7 @@ class Pixels(Protocol):
 class PhotoFile:
     """A photo file's bytes, read once, and their SHA-256."""
 
-    path: Path
+    path: Place
     data: bytes = field(repr=False)
     sha256: str
 
@@ -109,16 +110,32 @@ def read_photo(path: Path) -> PhotoFile:
         # Opening a named pipe that nobody writes to would wait for ever.
         if not stat.S_ISREG(status.st_mode):
             raise _refusal(path, "unreadable", "is not a regular file", "replace it by the photo")
-        if status.st_size > MAX_FILE_BYTES:
-            limit = f"{MAX_FILE_BYTES // 1024**2} MiB"
-            raise _refusal(path, "too_large", f"is larger than {limit}", "no photo is; check what it is")
+        require_photo_size(path, status.st_size)
         data = path.read_bytes()
     except OSError as error:
-        cause = f"cannot be read: {error.strerror or error}"
-        raise _refusal(path, "unreadable", cause, "check that it is there, and its permissions") from error
+        raise unreadable_photo(path, str(error.strerror or error)) from error
+    return photo_of(path, data)
+
+
+def require_photo_size(place: Place, size: int) -> None:
+    """PhotoError (too_large) for a file of so many bytes that no photo has."""
+    if size > MAX_FILE_BYTES:
+        limit = f"{MAX_FILE_BYTES // 1024**2} MiB"
+        raise _refusal(place, "too_large", f"is larger than {limit}", "no photo is; check what it is")
+
+
+def photo_of(place: Place, data: bytes) -> PhotoFile:
+    """What was read there, and its hash. Raises PhotoError (empty)."""
     if not data:
-        raise _refusal(path, "empty", "has zero bytes", "copy it again from its source")
-    return PhotoFile(path, data, hashlib.sha256(data).hexdigest())
+        raise _refusal(place, "empty", "has zero bytes", "copy it again from its source")
+    return PhotoFile(place, data, hashlib.sha256(data).hexdigest())
+
+
+def unreadable_photo(place: Place, cause: str) -> PhotoError:
+    """The PhotoError (unreadable) of a photo that a disk or an object store does not hand over."""
+    return _refusal(
+        place, "unreadable", f"cannot be read: {cause}", "check that it is there, and its permissions"
+    )
 
 
 def decode_photo(
@@ -207,6 +224,17 @@ def fit_pixels(width: int, height: int, *, factor: int, min_pixels: int, max_pix
     return fitted_width, fitted_height
 
 
+def most_pixels(*, factor: int, min_pixels: int, max_pixels: int) -> int:
+    """An area that `fit_pixels` never exceeds.
+
+    It is above `max_pixels` where sides are rounded up, or kept at `factor`.
+    """
+    longest = math.sqrt(MAX_ASPECT)
+    kept = factor * longest * math.sqrt(max_pixels)
+    grown = min_pixels + factor * (longest + 1 / longest) * math.sqrt(min_pixels) + factor**2
+    return math.ceil(max(max_pixels, kept, grown))
+
+
 def _open_picture(photo: PhotoFile, max_image_pixels: int) -> tuple[ImageFile.ImageFile, bytes]:
     """The picture with its header read, and the bytes it is decoded from."""
     data = photo.data
@@ -266,7 +294,7 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _refuse_filler(path: Path, picture: ImageFile.ImageFile, data: bytes, whole: tuple[int, int]) -> None:
+def _refuse_filler(path: Place, picture: ImageFile.ImageFile, data: bytes, whole: tuple[int, int]) -> None:
     """Refuse a JPEG that was cut and closed with an end marker, where libjpeg would fill in grey.
 
     Zeros before the end marker are skipped in a complete picture and decoded in an incomplete one; at a
@@ -284,7 +312,7 @@ def _refuse_filler(path: Path, picture: ImageFile.ImageFile, data: bytes, whole:
 
 
 @contextmanager
-def _damage_blamed_on(path: Path) -> Iterator[None]:
+def _damage_blamed_on(path: Place) -> Iterator[None]:
     """Whatever Pillow raises on hostile bytes, as a PhotoError of this file."""
     try:
         yield
@@ -296,7 +324,7 @@ def _damage_blamed_on(path: Path) -> Iterator[None]:
         raise _refusal(path, "corrupt", f"is damaged: {error}", "copy it again from its source") from error
 
 
-def _truncated(path: Path) -> PhotoError:
+def _truncated(path: Place) -> PhotoError:
     return _refusal(path, "truncated", "ends before its picture does", "copy it again from its source")
 
 
@@ -310,5 +338,5 @@ def _foreign_format(photo: PhotoFile) -> PhotoError:
     return _refusal(photo.path, "not_an_image", f"is no picture: it {cause}", "replace it by the photo")
 
 
-def _refusal(path: Path, reason: PhotoReason, cause: str, remedy: str) -> PhotoError:
+def _refusal(path: Place, reason: PhotoReason, cause: str, remedy: str) -> PhotoError:
     return PhotoError(reason, f"photo {path} {cause}; {remedy}")

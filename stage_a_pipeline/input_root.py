@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from upath import UPath
+
 from stage_a_pipeline.errors import DiscoveryError
-from stage_a_pipeline.folders import Contents, FolderReader, display, is_utf8
+from stage_a_pipeline.folders import Contents, FolderReader, TreeReader, display, is_utf8
 from stage_a_pipeline.missions import Mission, MissionTable
+from stage_a_pipeline.places import Place
+from stage_a_pipeline.storage import objects
+from stage_a_pipeline.storage.object_tree import ObjectTreeReader
 
 LAYOUT: Final = "<root>/<mission>/{审核不通过|审核通过}/<group>/*.{jpg,jpeg,png}"
 PHOTO_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
@@ -21,9 +25,20 @@ _REMEDY: Final = f"set discovery.input_root (STAGE_A_INPUT_ROOT) to the root of 
 _NAMES_SHOWN: Final = 12
 
 
-def open_root(root: str | os.PathLike[str]) -> Path:
-    """The root as an absolute path; DiscoveryError unless it is a folder that can be listed."""
-    path = Path(root).absolute()
+def open_root(root: Place) -> Place:
+    """The root, a path made absolute; DiscoveryError unless it is a folder that can be listed."""
+    return _open_folder(root) if isinstance(root, Path) else _open_prefix(root)
+
+
+def tree_reader(root: Place, *, follow_external_links: bool) -> TreeReader:
+    """Reads the folders below an opened root."""
+    if isinstance(root, Path):
+        return FolderReader(root, follow_external_links=follow_external_links)
+    return ObjectTreeReader(root)
+
+
+def _open_folder(root: Path) -> Path:
+    path = root.absolute()
     if not is_utf8(str(path)) or "\0" in str(path):
         raise DiscoveryError(f"input root {display(str(path))!r} is not a valid path; rename or correct it")
     try:
@@ -39,20 +54,42 @@ def open_root(root: str | os.PathLike[str]) -> Path:
     return path
 
 
-def mission_that_is_root(root: Path, missions: Iterable[Mission]) -> tuple[Path, Mission] | None:
+def _open_prefix(root: UPath) -> UPath:
+    try:
+        _names_in(root)
+    except FileNotFoundError as error:
+        raise DiscoveryError(
+            f"input root {root} does not exist: {error.strerror}; correct its name, or {_REMEDY}"
+        ) from error
+    except NotADirectoryError:
+        raise DiscoveryError(f"input root {root} is not a folder; {_REMEDY}") from None
+    except PermissionError as error:
+        raise DiscoveryError(
+            f"input root {root} cannot be listed: {error.strerror}; give credentials that may list and get "
+            f"there, or {_REMEDY}"
+        ) from error
+    except OSError as error:
+        raise DiscoveryError(
+            f"input root {root} cannot be listed: {error.strerror}; check the network and the store's "
+            "address, and run again"
+        ) from error
+    return root
+
+
+def mission_that_is_root(root: Place, missions: Iterable[Mission]) -> tuple[Place, Mission] | None:
     """The root's parent and the mission whose own folder the root is, if it is one of these."""
     missions = tuple(missions)
     held = {normalised(name) for name in _names_in(root)}
     if any(held.intersection(mission.folder_names) for mission in missions):
         return None
-    for place in (root, root.resolve()):
+    for place in (root, root.resolve()) if isinstance(root, Path) else (root,):
         for mission in missions:
             if normalised(place.name) in mission.folder_names:
                 return place.parent, mission
     return None
 
 
-def folders_by_mission(table: MissionTable, root: Path, reader: FolderReader) -> dict[str, list[Path]]:
+def folders_by_mission(table: MissionTable, root: Place, reader: TreeReader) -> dict[str, list[Place]]:
     """Folders in the root by the mission that claims them, in the table's order; others are skipped.
 
     Files beside them are nobody's business (a workbook may lie there), unless they are photos.
@@ -71,7 +108,7 @@ def folders_by_mission(table: MissionTable, root: Path, reader: FolderReader) ->
     return {name: folders for name, folders in found.items() if folders}
 
 
-def folders_of_mission(mission: Mission, root: Path, reader: FolderReader) -> dict[str, list[Path]]:
+def folders_of_mission(mission: Mission, root: Place, reader: TreeReader) -> dict[str, list[Place]]:
     """The one mission's folders in the root; what else lies there is not looked at.
 
     DiscoveryError, with what was refused and what is there, when it has none.
@@ -99,12 +136,14 @@ def normalised(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _claimed(mission: Mission, contents: Contents) -> list[Path]:
+def _claimed(mission: Mission, contents: Contents) -> list[Place]:
     return [folder for folder in contents.folders if normalised(folder.name) in mission.folder_names]
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def _names_in(folder: Place) -> list[str]:
+    if isinstance(folder, Path):
+        return sorted(path.name for path in folder.iterdir())
+    return sorted(name for name, _ in objects.children(folder))
 
 
 def _nearest(missing: Path) -> str:
@@ -112,7 +151,7 @@ def _nearest(missing: Path) -> str:
     return f"{parent} {_holdings(parent)}"
 
 
-def _holdings(folder: Path) -> str:
+def _holdings(folder: Place) -> str:
     try:
         names = [display(name) for name in _names_in(folder) if not name.startswith(".")]
     except OSError as error:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from stage_a_pipeline.errors import InputError, RecordError
+from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import GroupRecord, Rejection, parse_group_record
-from stage_a_pipeline.storage import child_path, ensure_folder, stage_file
+from stage_a_pipeline.storage import child_path, ensure_folder, open_to_read, read_bytes, stage_file
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _WHAT: Final = "file"
@@ -29,12 +29,12 @@ _LISTED: Final = 100
 class OutputPaths:
     """Where the three files of one mission are."""
 
-    jsonl: Path
-    rejected: Path
-    manifest: Path
+    jsonl: Place
+    rejected: Place
+    manifest: Place
 
 
-def output_paths(output_dir: Path, mission: str) -> OutputPaths:
+def output_paths(output_dir: Place, mission: str) -> OutputPaths:
     """The files of a mission; OutputError for a mission name that leads out of the folder."""
     return OutputPaths(
         jsonl=child_path(output_dir, f"{mission}_stage_a.jsonl"),
@@ -52,7 +52,7 @@ class FileDigest:
     lines: int
 
 
-def write_records(path: Path, records: Iterable[GroupRecord]) -> FileDigest:
+def write_records(path: Place, records: Iterable[GroupRecord]) -> FileDigest:
     """Replace the canonical JSONL at `path`.
 
     RecordError for a record that breaks the contract, OutputError when the file cannot be written;
@@ -65,7 +65,7 @@ def write_records(path: Path, records: Iterable[GroupRecord]) -> FileDigest:
     return digest
 
 
-def write_rejections(path: Path, rejections: Iterable[Rejection]) -> FileDigest:
+def write_rejections(path: Place, rejections: Iterable[Rejection]) -> FileDigest:
     """Replace the rejected lines at `path`: one per photo in the order given, none gives an empty file."""
     with stage_file(path) as staged:
         digest = _write_lines(staged.handle, _encode_rejections(rejections))
@@ -84,7 +84,7 @@ def _write_lines(file: BinaryIO, lines: Iterable[bytes]) -> FileDigest:
     return FileDigest(sha256.hexdigest(), size, count)
 
 
-def _encode_records(records: Iterable[GroupRecord], path: Path) -> Iterator[bytes]:
+def _encode_records(records: Iterable[GroupRecord], path: Place) -> Iterator[bytes]:
     for number, record in enumerate(records, start=1):
         mapping = record.to_mapping()
         try:
@@ -117,7 +117,7 @@ def _encode_line(mapping: Mapping[str, object]) -> bytes:
     return (json.dumps(mapping, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def read_records(path: Path) -> Iterator[GroupRecord]:
+def read_records(path: Place) -> Iterator[GroupRecord]:
     """The records of a canonical JSONL, one at a time.
 
     RecordError names file, line and field of the first line that breaks the contract; InputError
@@ -130,10 +130,10 @@ def read_records(path: Path) -> Iterator[GroupRecord]:
             raise error.at_line(number, source=str(path)) from None
 
 
-def numbered_lines(path: Path, *, what: str, remedy: str) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Place, *, what: str, remedy: str) -> Iterator[tuple[int, bytes]]:
     """The lines of a file from 1; InputError, with `what` it is and the remedy, when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             yield from enumerate(file, start=1)
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read: {error.strerror or error}; {remedy}") from error
@@ -185,7 +185,7 @@ class Validation:
     warnings: tuple[str, ...]
 
 
-def validate_file(path: Path) -> Validation:
+def validate_file(path: Place) -> Validation:
     """Check every line of a canonical JSONL; InputError when the file cannot be read."""
     errors: list[RecordError] = []
     warnings: list[str] = []
@@ -261,7 +261,7 @@ class Manifest:
     files: Mapping[str, FileDigest] = field(default_factory=dict)
 
 
-def write_manifest(path: Path, manifest: Manifest) -> FileDigest:
+def write_manifest(path: Place, manifest: Manifest) -> FileDigest:
     """Replace the manifest at `path`; `settings` must be plain JSON values."""
     with stage_file(path) as staged:
         digest = _write_lines(staged.handle, _encode_manifest(manifest))
@@ -276,10 +276,10 @@ def _encode_manifest(manifest: Manifest) -> Iterator[bytes]:
         yield (line + "\n").encode("utf-8", "backslashreplace")
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """The manifest at `path`; InputError when it is missing or is none."""
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(read_bytes(path))
         parts = {
             "counts": GroupCounts(**fields["counts"]),
             "photos": PhotoCounts(**fields["photos"]),
@@ -301,7 +301,7 @@ class Publication:
     """The manifest as published, and the files whose content is new."""
 
     manifest: Manifest
-    changed: tuple[Path, ...]
+    changed: tuple[Place, ...]
 
 
 def publish(
@@ -312,8 +312,8 @@ def publish(
 ) -> Publication:
     """Deliver a mission: rejected lines, JSONL and, last, the manifest, whose `files` are filled in here.
 
-    All three are complete on disk before the first is put in place, and a file that would not change
-    is not touched. Between the renames, and after a crash there, the manifest is the old one: a
+    All three are complete beside their targets before the first is put in place, and a file that would
+    not change is not touched. Between the renames, and after a crash there, the manifest is the old one: a
     reader that compares the JSONL with its digest in the manifest can tell, and publishing again
     mends it. Raises what `write_records` raises; the files of the last good run then stay.
     """

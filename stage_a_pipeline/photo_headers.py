@@ -26,14 +26,15 @@ def photo_size(path: Path) -> tuple[int, int] | None:
         # Opening a named pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            return _size(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+            return size_in(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
         finally:
             os.close(descriptor)
     except (OSError, ValueError):
         return None
 
 
-def _size(descriptor: int) -> tuple[int, int] | None:
+def size_in(descriptor: int) -> tuple[int, int] | None:
+    """The same of an open file."""
     start = os.pread(descriptor, 24, 0)
     if start.startswith(_PNG_START):
         return _positive(_number(start[16:20]), _number(start[20:24]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from stage_a_pipeline.errors import RecordError
+from stage_a_pipeline.places import Place
 
 Label = Literal["pass", "fail"]
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
@@ -20,11 +20,11 @@ RejectionStage = Literal["read", "summarise", "clean"]
 class Image:
     """One photo file: its name, and the folder that it shares with the photos of its group."""
 
-    folder: Path
+    folder: Place
     name: str
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where the file can be opened; made when asked for, since a million paths would fill a gigabyte."""
         return self.folder / self.name
 
@@ -36,7 +36,7 @@ class Group:
     mission: str
     label: Label
     group_id: str
-    folder: Path
+    folder: Place
     images: tuple[Image, ...]
 
     @property

@@ -6,27 +6,30 @@ out of range is a ConfigurationError that names the place, what is known there, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.places import Place, is_url
+from stage_a_pipeline.settings_cluster import ClusterSettings
+from stage_a_pipeline.settings_engine import BUILTIN_CHECKPOINT, EngineSettings
 from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
+from stage_a_pipeline.settings_paths import is_in_a_home
 from stage_a_pipeline.settings_sections import (
-    BUILTIN_CHECKPOINT,
     DEFAULT_PROFILE,
     DiscoverySettings,
-    EngineSettings,
     EvaluationSettings,
+    ExecutionSettings,
     FailReasonSettings,
     InferenceSettings,
     OutputSettings,
     PromptSettings,
     SamplingSettings,
     Section,
-    is_in_a_home,
 )
 from stage_a_pipeline.toml_file import read_toml
 
@@ -35,9 +38,11 @@ __all__ = [
     "DEFAULT_PROFILE",
     "ENVIRONMENT",
     "SETTINGS_VARIABLE",
+    "ClusterSettings",
     "DiscoverySettings",
     "EngineSettings",
     "EvaluationSettings",
+    "ExecutionSettings",
     "FailReasonSettings",
     "InferenceSettings",
     "OutputSettings",
@@ -56,11 +61,22 @@ class Settings(Section):
     prompts: PromptSettings = PromptSettings()
     engine: EngineSettings = EngineSettings()
     inference: InferenceSettings = InferenceSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+    cluster: ClusterSettings = ClusterSettings()
     fail_reasons: FailReasonSettings = FailReasonSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     output: OutputSettings = OutputSettings()
 
-    def require_input_root(self) -> Path:
+    @model_validator(mode="after")
+    def _an_actor_has_one_device(self) -> Settings:
+        if self.cluster.address is not None and len(self.engine.devices) > 1:
+            raise ValueError(
+                "with a cluster, engine.devices names the one device of each actor: 'cpu', or 'cuda:0' for "
+                "the GPU that Ray gives it; cluster.actors says how many there are"
+            )
+        return self
+
+    def require_input_root(self) -> Place:
         """The input root, or a ConfigurationError that says how to set it."""
         if self.discovery.input_root is None:
             raise ConfigurationError(
@@ -75,10 +91,16 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
     "STAGE_A_MISSIONS": ("discovery", "missions_file"),
     "STAGE_A_CHECKPOINT": ("engine", "checkpoint"),
     "STAGE_A_DEVICES": ("engine", "devices"),
+    "STAGE_A_EXECUTOR": ("execution", "executor"),
+    "STAGE_A_RAY_ADDRESS": ("cluster", "address"),
     "STAGE_A_WORKBOOK": ("fail_reasons", "workbook"),
     "STAGE_A_OUTPUT_DIR": ("output", "output_dir"),
 }
 """Environment variables and the settings they set. STAGE_A_SETTINGS names the TOML file."""
+
+_SERVICE_LINK: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+"""Kubernetes tells every container about the services of its namespace in variables of such names:
+STAGE_A_PORT for a service `stage-a`, which is nothing that anybody has set."""
 
 
 def load_settings(
@@ -98,9 +120,20 @@ def load_settings(
     layers += [*_read_environment(environ), Layer(overrides_source, overrides or {})]
     values, sources = merge_layers(layers)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigurationError(explain(error, sources, Settings)) from None
+    _require_one_process(settings)
+    return settings
+
+
+def _require_one_process(settings: Settings) -> None:
+    """ConfigurationError where worker processes would look for what only this process sees."""
+    for place in (settings.discovery.input_root, settings.output.output_dir):
+        if settings.inference.worker_processes and str(place).startswith("memory://"):
+            raise ConfigurationError(
+                f"{place} is seen by its own process only: set inference.worker_processes = false"
+            )
 
 
 def _read_file(path: Path) -> Layer:
@@ -115,7 +148,7 @@ def _read_file(path: Path) -> Layer:
 
 def _anchored(section: str, key: str, value: object, base: Path) -> object:
     """A relative path of the settings file as one below its folder; anything else unchanged."""
-    if not isinstance(value, str) or not value.strip() or is_in_a_home(value):
+    if not isinstance(value, str) or not value.strip() or is_in_a_home(value) or is_url(value):
         return value
     if (section, key) == ENVIRONMENT["STAGE_A_CHECKPOINT"]:
         # Anything that is no folder beside the file may be a hub id.
@@ -128,7 +161,7 @@ def _anchored(section: str, key: str, value: object, base: Path) -> object:
 def _read_environment(environ: Mapping[str, str]) -> Iterator[Layer]:
     known = [SETTINGS_VARIABLE, *ENVIRONMENT]
     for variable, value in environ.items():
-        if not variable.startswith("STAGE_A_") or not value.strip():
+        if not variable.startswith("STAGE_A_") or not value.strip() or _SERVICE_LINK.fullmatch(variable):
             continue
         if variable not in known:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def explain(error: ValidationError, sources: Sources, model: type[BaseModel]) ->
     """What is wrong with each setting, where it was set, and what is known in its place."""
     details = error.errors(include_url=False)
     # A list with a wrong entry is reported as too short as well: the entry is what needs telling.
-    inner = {detail["loc"][:-1] for detail in details}
+    inner = {detail["loc"][:-1] for detail in details if detail["loc"]}
     told: dict[tuple[int | str, ...], dict[str, object]] = {}
     for detail in details:
         # Of a setting that may be one type or another, each reports, and puts its name behind the setting's.
@@ -83,11 +84,19 @@ def _holds_path(kind: object) -> bool:
 def _explain_one(detail: Mapping[str, object], sources: Sources, model: type[BaseModel]) -> str:
     location = detail["loc"]
     assert isinstance(location, tuple)
+    if not location:
+        # Sections that do not fit together: the message names their settings.
+        return str(detail["msg"]).removeprefix("Value error, ")
     source = sources.get(location[:2]) or sources.get(location[:1])
     where, name = f"{source}: " if source else "", ".".join(map(str, location))
     if detail["type"] == "extra_forbidden":
         known = _kinds(model, location[0]) if location[1:] else model.model_fields
         return f"{where}unknown setting {name!r}; {suggestion(str(location[-1]), list(known))}"
     given = detail.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    shown = f" (given: {_without_secrets(given)})" if isinstance(given, str | int | float | bool) else ""
     return f"{where}setting {name}: {str(detail['msg']).removeprefix('Value error, ')}{shown}"
+
+
+def _without_secrets(given: object) -> str:
+    """The value as text, without credentials that a URL in it may hold."""
+    return re.sub(r"(://).*@", r"\1...@", repr(given))

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stage_a_pipeline.vocabulary import Dataset
-
-BUILTIN_CHECKPOINT: Final = "builtin"
-"""Stands for the small demonstration checkpoint inside this package."""
+from stage_a_pipeline.settings_paths import FilePath, FilePlace, state_folder
 
 DEFAULT_PROFILE: Final = "summary_runtime"
 """The packaged profile of prompt texts."""
-
-DEFAULT_MAX_PIXELS: Final[Mapping[Dataset, int]] = {"bbu": 1_048_576, "rru": 2_097_152}
-
-
-def _expanded(path: object) -> object:
-    if not isinstance(path, str):
-        return path
-    if not path.strip():
-        raise ValueError("a path must not be blank; leave the setting out instead")
-    try:
-        return Path(path).expanduser() if is_in_a_home(path) else Path(path)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-
-
-def is_in_a_home(path: str) -> bool:
-    """Whether a path begins with somebody's home folder; `~$` begins the name of an office program's mark."""
-    return path.startswith("~") and not path.startswith("~$")
-
-
-FilePath = Annotated[Path, Field(strict=False), BeforeValidator(_expanded)]
 
 
 class Section(BaseModel):
@@ -47,12 +22,15 @@ class Section(BaseModel):
 class DiscoverySettings(Section):
     """Where the photos are, and what may be followed there."""
 
-    input_root: FilePath | None = Field(
-        None, description="Folder that holds one folder per mission. Required."
+    input_root: FilePlace | None = Field(
+        None, description="Folder that holds one folder per mission; may be a URL. Required."
     )
     missions_file: FilePath | None = Field(None, description="TOML file that adds or overrides missions.")
     allow_external_symlinks: bool = Field(
         False, description="Follow symbolic links that lead out of the input root."
+    )
+    photo_cache_mib: int = Field(
+        4096, ge=1, description="MiB of photos kept on this machine's disk where `input_root` is a URL."
     )
 
 
@@ -78,90 +56,6 @@ class PromptSettings(Section):
     text_before_image: bool = Field(
         False, description="Put all text before the photo, for checkpoints that were trained so."
     )
-
-
-class EngineSettings(Section):
-    """The model, its devices, and how it generates."""
-
-    engine: Literal["refill", "transformers", "fake"] = Field(
-        "refill",
-        description="`refill` runs a Qwen3-VL checkpoint in batches that are refilled while they run, "
-        "`transformers` in static ones, `fake` needs no model.",
-    )
-    checkpoint: str = Field(
-        BUILTIN_CHECKPOINT,
-        min_length=1,
-        description="Folder or hub id of a Qwen3-VL checkpoint in safetensors; `builtin` is the demo's.",
-    )
-    adapter: FilePath | None = Field(None, description="LoRA adapter folder, merged on load.")
-    devices: tuple[Annotated[str, Field(pattern=r"^(cpu|cuda:(0|[1-9]\d*))$")], ...] = Field(
-        ("cpu",), strict=False, min_length=1, description="One worker per entry: `cpu`, `cuda:0`, ..."
-    )
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        32, description="Photos under way at once on a device; `auto` is what its free memory has room for."
-    )
-    max_batch_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Prompt tokens, photos included, under way at once on a device; unset is no limit."
-    )
-    max_batch_pixels: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Pixels, as the model sees them, under way at once on a device; unset is no limit."
-    )
-    prefix_reuse: bool = Field(
-        True, description="Compute the tokens before the photo once per mission; engine `refill` only."
-    )
-    cuda_graphs: bool = Field(
-        True, description="Replay decoding steps as CUDA graphs; engine `refill` on a CUDA device only."
-    )
-    packed_weights: bool = Field(
-        True, description="Lay weights out for oneDNN when they are loaded; on an x86-64 CPU only."
-    )
-    structured_output: bool = Field(
-        False,
-        description="Let the model write valid summaries only; needs the extra `grammar`. Engine `fake` has "
-        "no use for it.",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Weights in memory; auto is float32 on a CPU, bfloat16 on CUDA."
-    )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention kernel of transformers."
-    )
-    max_pixels: Annotated[int, Field(ge=1024)] | None = Field(
-        None, description="Pixels a photo keeps; unset is 1048576 for bbu and 2097152 for rru missions."
-    )
-    max_new_tokens: int = Field(1024, ge=1, description="Longest answer, in tokens.")
-    temperature: float = Field(0.0, ge=0.0, le=5.0, description="0 decodes greedily; above 0 samples.")
-    top_p: float = Field(1.0, gt=0.0, le=1.0, description="Nucleus of sampling; used above temperature 0.")
-    repetition_penalty: float = Field(1.05, gt=0.0, le=5.0, description="1.0 is none.")
-    seed: int = Field(42, description="Seed of sampling; used above temperature 0.")
-    verify_inputs: bool = Field(
-        False, description="Record hash, size and image tokens of each shard's first batch, and check them."
-    )
-    fake_faults: FilePath | None = Field(
-        None, description="TOML file with the faults that the fake engine plays; engine `fake` only."
-    )
-
-    @model_validator(mode="after")
-    def _refill_brings_its_own_masks(self) -> EngineSettings:
-        if self.engine == "refill" and self.attn_implementation != "sdpa":
-            raise ValueError("engine 'refill' needs attn_implementation 'sdpa'; or use engine 'transformers'")
-        return self
-
-    @model_validator(mode="after")
-    def _devices_share_a_dtype(self) -> EngineSettings:
-        if len({self.dtype_on(device) for device in self.devices}) > 1:
-            raise ValueError("cpu and cuda devices in one run need an explicit dtype: answers would differ")
-        return self
-
-    def dtype_on(self, device: str) -> str:
-        """The torch dtype's name on that device, `auto` resolved."""
-        if self.dtype != "auto":
-            return self.dtype
-        return "bfloat16" if device.startswith("cuda") else "float32"
-
-    def max_pixels_for(self, dataset: Dataset) -> int:
-        """The pixel limit of a photo of that dataset."""
-        return self.max_pixels or DEFAULT_MAX_PIXELS[dataset]
 
 
 class InferenceSettings(Section):
@@ -208,10 +102,27 @@ class InferenceSettings(Section):
         return self
 
 
+class ExecutionSettings(Section):
+    """Where the steps of a run happen. Decided when Dagster loads the code location."""
+
+    executor: Literal["auto", "k8s"] = Field(
+        "auto",
+        description="`auto` runs steps in the run's own process, or, for several devices, in one each; "
+        "`k8s` in a pod each, with the extra `k8s`.",
+    )
+    gpu_resource: str = Field(
+        "nvidia.com/gpu",
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        description="Kubernetes' name of a GPU, for pods of steps or runs whose devices are CUDA's.",
+    )
+
+
 class FailReasonSettings(Section):
     """The reviewers' workbook. Columns are numbers from 0, or header names when `header` is true."""
 
-    workbook: FilePath | None = Field(None, description="xlsx, xls or ods; unset passes records through.")
+    workbook: FilePlace | None = Field(
+        None, description="xlsx, xls or ods, may be a URL; unset passes records through."
+    )
     sheet: str | None = Field(None, description="Sheet name; unset is the first sheet.")
     header: bool = Field(
         False, description="Whether the first row names the columns; columns may then be names."
@@ -244,8 +155,10 @@ class FailReasonSettings(Section):
 class EvaluationSettings(Section):
     """The truth that answers are compared with, and the shares below which an asset check warns."""
 
-    truth: FilePath | None = Field(
-        None, description="Truth sidecar (JSONL); unset is `truth.jsonl` in the input root, where it exists."
+    truth: FilePlace | None = Field(
+        None,
+        description="Truth sidecar (JSONL), may be a URL; unset is `truth.jsonl` in the input root, where it "
+        "exists.",
     )
     min_valid: float = Field(0.99, ge=0.0, le=1.0, description="Answers that are valid summaries.")
     min_exact_match: float = Field(0.85, ge=0.0, le=1.0, description="Answers equal to the truth.")
@@ -266,15 +179,23 @@ class EvaluationSettings(Section):
 class OutputSettings(Section):
     """Where results go."""
 
-    output_dir: FilePath = Field(
-        Path("output"), description="Folder of the JSONL files; tables, journals and locks lie in its `work`."
+    output_dir: FilePlace = Field(
+        Path("output"),
+        description="Folder of the JSONL files, may be a URL; tables, journals and locks lie in its `work`.",
     )
-
+    local_work_dir: FilePath | None = Field(
+        None,
+        description="Folder of this machine for tables, journals and locks; unset is `work` in `output_dir`, "
+        "or where that is a URL, a folder of its own in `~/.local/state/stage-a`.",
+    )
     prometheus_dir: FilePath | None = Field(
         None, description="Folder of Prometheus text files, one per device, kept up to date by a run."
     )
 
     @property
     def work_dir(self) -> Path:
-        """Folder of everything that is not a final result."""
-        return self.output_dir / "work"
+        """Folder of everything that is not a final result; always on this machine."""
+        if self.local_work_dir is not None:
+            return self.local_work_dir
+        place = self.output_dir
+        return place / "work" if isinstance(place, Path) else state_folder(place)

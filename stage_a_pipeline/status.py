@@ -11,10 +11,13 @@ from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import ConfigurationError, DiscoveryError, InputError, JournalError
 from stage_a_pipeline.inference.journal import count_answers
 from stage_a_pipeline.inference.shard import mission_recipe
+from stage_a_pipeline.inference.shared_journals import fetch_journals
 from stage_a_pipeline.input_root import open_root
 from stage_a_pipeline.jsonl import Manifest, OutputPaths, output_paths, read_manifest
 from stage_a_pipeline.missions import Mission, MissionTable, load_missions
+from stage_a_pipeline.places import Place
 from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.storage import exists, open_to_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class MissionStatus:
     answers: int | None
     written: int | None
     rejected: int | None
-    jsonl: Path
+    jsonl: Place
     last_run_failed: bool = False
     problems: tuple[str, ...] = ()
 
@@ -40,10 +43,12 @@ def mission_status(settings: Settings, names: Sequence[str] = ()) -> Iterator[Mi
     """The status of the named missions, or of all that have a folder or a delivered file.
 
     Raises ConfigurationError for an unknown name or an unset input root, DiscoveryError for an input
-    root that is not there. Whatever else is wrong is a problem of its mission.
+    root that is not there, StoreError for a store that fails. Whatever else is
+    wrong is a problem of its mission.
     """
     missions = load_missions(settings.discovery.missions_file)
     root = open_root(settings.require_input_root())
+    fetch_journals(settings.output)
     survey = _Survey(settings, missions, root)
     for mission in [missions.require(name) for name in names] or missions.values():
         status = survey.look_at(mission, even_without_folder=bool(names))
@@ -57,14 +62,14 @@ class _Survey:
 
     settings: Settings
     missions: MissionTable
-    root: Path
+    root: Place
     problems: list[str] = field(default_factory=list)
 
     def look_at(self, mission: Mission, *, even_without_folder: bool) -> MissionStatus | None:
         """The mission's status; None where it has neither a folder nor files of its own."""
         self.problems = []
         paths = output_paths(self.settings.output.output_dir, mission.name)
-        known = even_without_folder or paths.manifest.exists() or paths.rejected.exists()
+        known = even_without_folder or exists(paths.manifest) or exists(paths.rejected)
         sizes = self._group_sizes(mission)
         if self.problems and not known:
             return None
@@ -97,18 +102,18 @@ class _Survey:
 
     def _manifest(self, paths: OutputPaths) -> Manifest | None:
         try:
-            return read_manifest(paths.manifest) if paths.manifest.exists() else None
+            return read_manifest(paths.manifest) if exists(paths.manifest) else None
         except InputError as error:
             self.problems.append(str(error))
             return None
 
     def _last_run_failed(self, mission: Mission, paths: OutputPaths, manifest: Manifest | None) -> bool:
         """Whether the rejected lines are later than the manifest: a failed run writes them alone."""
-        if manifest is None and paths.manifest.exists():
+        if manifest is None and exists(paths.manifest):
             # A damaged manifest cannot tell.
             return False
         try:
-            failed = paths.rejected.is_file() and not _is_delivered(paths.rejected, manifest)
+            failed = _is_file(paths.rejected) and not _is_delivered(paths.rejected, manifest)
         except OSError as error:
             self.problems.append(f"{paths.rejected} cannot be read: {error.strerror or error}")
             return False
@@ -131,10 +136,14 @@ class _Survey:
             return None
 
 
-def _is_delivered(path: Path, manifest: Manifest | None) -> bool:
+def _is_file(place: Place) -> bool:
+    return place.is_file() if isinstance(place, Path) else exists(place)
+
+
+def _is_delivered(path: Place, manifest: Manifest | None) -> bool:
     """Whether the file is, byte for byte, the one that the manifest describes."""
     digest = manifest.files.get(path.name) if manifest is not None else None
-    if digest is None or path.stat().st_size != digest.size:
+    if digest is None:
         return False
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == digest.sha256

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stage_a_pipeline.errors import StaleTableError
+from stage_a_pipeline.places import as_place
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Outcome, Rejection, Summary
 from stage_a_pipeline.table_files import BATCH_ROWS, Table, batches_of, scratch_table
 
@@ -113,7 +114,7 @@ def groups_to_table(groups: Sequence[Group], folder: Path | None = None) -> Tabl
 def groups_from_table(table: Table) -> Iterator[Group]:
     """The inverse of `groups_to_table`."""
     for row in _rows(table):
-        folder = Path(row["folder"])
+        folder = as_place(row["folder"])
         yield Group(
             mission=row["mission"],
             label=row["label"],

@@ -27,6 +27,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from stage_a_pipeline.cluster.run import run_anywhere
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError, EngineError, JournalError, LockedError
 from stage_a_pipeline.inference.asking import Audience
@@ -41,7 +42,8 @@ from stage_a_pipeline.inference.metrics import (
 from stage_a_pipeline.inference.together import AskedAhead, ask_ahead
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
 from stage_a_pipeline.missions import load_missions
-from stage_a_pipeline.settings import SETTINGS_VARIABLE, Settings, load_settings
+from stage_a_pipeline.places import Place
+from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings, load_settings
 from stage_a_pipeline.status import MissionStatus
 
 if TYPE_CHECKING:
@@ -163,7 +165,8 @@ def _ask_ahead(
         return Audience(_bar_listener(bars, name, asked=asked), notices.show, lambda _: None)
 
     try:
-        found = ask_ahead([known[name] for name in names], settings, audience, known=known)
+        chosen = [known[name] for name in names]
+        found = ask_ahead(chosen, settings, audience, known=known, ask=run_anywhere)
     # One mission's fault must not cost the others: each is asked by its own run, which tells its own.
     except (JournalError, LockedError, EngineError) as error:
         notices.show(f"{several} cannot be asked together: {error}")
@@ -198,7 +201,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print(sentence, style="yellow", soft_wrap=True)
 
 
-def print_place(name: str, path: Path) -> None:
+def print_place(name: str, path: Place) -> None:
     """Where something lies."""
     console.print(f"{name:10}{path}", soft_wrap=True)
 
@@ -209,7 +212,7 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
     table.add_column("mission", no_wrap=True)
     for name in ("groups", "photos", "remembered", "written", "rejected"):
         table.add_column(name, justify="right")
-    delivered: list[Path] = []
+    delivered: list[Place] = []
     problems: list[str] = []
     for row in rows:
         numbers = (row.groups, row.photos, row.answers, row.written, row.rejected)
@@ -219,7 +222,7 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
             delivered.append(row.jsonl)
         problems += row.problems
     console.print(table)
-    places = {
+    places: dict[str, list[Place]] = {
         "input": [settings.require_input_root()],
         "journals": [settings.output.work_dir / "journal"],
         "delivered": delivered,
@@ -240,6 +243,9 @@ def run_demo(folder: Path) -> int:
     _print_step("1. Photos", f"  {tree.sentence()}")
     settings_file = folder / "settings.toml"
     settings_file.write_text(_DEMO_SETTINGS, encoding="utf-8")
+    # The demo is the same wherever it is run, also after what the README exports.
+    for variable in ENVIRONMENT:
+        os.environ.pop(variable, None)
     os.environ["DAGSTER_HOME"] = str(_dagster_home(folder))
     _print_step("2. Pipeline", "every asset of two missions, with the built-in Qwen3-VL checkpoint")
     started = time.monotonic()
@@ -257,7 +263,7 @@ def serve_demo(folder: Path, *, port: int) -> None:
     if not settings_file.exists():
         raise ConfigurationError(f"there is no demo in {folder}; run `make demo` (stage-a demo run) first")
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in ENVIRONMENT},
         SETTINGS_VARIABLE: str(settings_file.absolute()),
         "DAGSTER_HOME": str(_dagster_home(folder)),
     }

@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum
 
 from stage_a_pipeline.errors import WorkbookError
+from stage_a_pipeline.places import Place
+from stage_a_pipeline.storage import read_bytes
 
 Cell = str | int | float | bool | date | time | timedelta
 """A cell's value. Empty cells, error values and formulas without a value are empty text."""
@@ -35,7 +37,7 @@ class Sheet:
         return len(self.rows[0]) if self.rows else 0
 
 
-def read_sheet(path: Path, name: str | None = None) -> Sheet:
+def read_sheet(path: Place, name: str | None = None) -> Sheet:
     """The named sheet, or the first; every cell of a merged column range has the value of its top.
 
     The content decides what kind of file it is, not its suffix. WorkbookError names file, cause and
@@ -49,14 +51,16 @@ def read_sheet(path: Path, name: str | None = None) -> Sheet:
     return _guarded(path, lambda: _read(_open(path), path, name))
 
 
-def _open(path: Path) -> CalamineWorkbook:
+def _open(path: Place) -> CalamineWorkbook:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise WorkbookError(
             f"workbook {path} cannot be read: {error.strerror or error}; "
             "correct fail_reasons.workbook (STAGE_A_WORKBOOK) or unset it"
         ) from error
+    if not isinstance(path, Path):
+        return CalamineWorkbook.from_filelike(io.BytesIO(data))
     try:
         # By its path the reader goes by the suffix and can say what is wrong, by its bytes it cannot.
         return CalamineWorkbook.from_path(path)
@@ -69,7 +73,7 @@ def _open(path: Path) -> CalamineWorkbook:
             raise error from None
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
+def _guarded(path: Place, read: Callable[[], T]) -> T:
     try:
         return read()
     except PasswordError as error:
@@ -85,14 +89,14 @@ def _guarded(path: Path, read: Callable[[], T]) -> T:
         raise _not_a_workbook(path, error) from None
 
 
-def _not_a_workbook(path: Path, error: BaseException) -> WorkbookError:
+def _not_a_workbook(path: Place, error: BaseException) -> WorkbookError:
     return WorkbookError(
         f"{path} is no readable xlsx, xls or ods workbook ({error}); open it in an office program "
         "and save it as xlsx"
     )
 
 
-def _read(workbook: CalamineWorkbook, path: Path, name: str | None) -> Sheet:
+def _read(workbook: CalamineWorkbook, path: Place, name: str | None) -> Sheet:
     names = [sheet.name for sheet in workbook.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
     if not names:
         raise WorkbookError(f"workbook {path} has no sheet with cells; give another workbook")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 import pytest
 from PIL import Image as Pillow
+
+from stage_a_pipeline.storage import objects
+from tests.object_store import Proxy, Store, serve
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -44,8 +50,61 @@ def write_groups(
     return root
 
 
+_LONGEST: Final = (
+    "faults/test_kills",
+    "test_command_line",
+    "defs/test_real_checkpoint",
+    "bench/test_engines",
+    "test_benchmarks",
+    "cluster/test_run",
+    "defs/test_user_interface",
+    "faults/test_stores",
+    "faults/test_workers",
+    "faults/test_postgres",
+    "deploy/test_services",
+    "demo/test_checkpoint",
+)
+"""Files that take a minute and more. One that begins last keeps the other processes waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others as they were."""
+    order = {f"tests/{name}.py": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("STAGE_A_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
     return
+
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder that ordinary users may not write to, with a file."""
+    with tempfile.TemporaryDirectory() as base:
+        Path(base).chmod(0o755)
+        folder = Path(base) / "fixed"
+        folder.mkdir(mode=0o555)
+        (folder / "old.jsonl").write_text("old")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Proxy]:
+    """One S3 server for all tests, on loopback."""
+    with serve() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(s3_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An empty bucket, and a store that answers as it should until the test says otherwise."""
+    # Waiting between tries is not what is tested.
+    monkeypatch.setattr(objects, "_FIRST_WAIT", 0.01)
+    yield Store(s3_server, f"bucket-{next(_numbers)}")
+    s3_server.reset()
+
+
+_numbers = count()

@@ -25,11 +25,20 @@ LAYERS = (
         "repetition",
         "jpeg_segments",
         "folders",
+        "places",
         "settings_layers",
         "cli_options",
     },
     {"records", "toml_file"},
-    {"missions", "settings", "settings_sections", "storage"},
+    {
+        "missions",
+        "settings",
+        "settings_cluster",
+        "settings_engine",
+        "settings_paths",
+        "settings_sections",
+        "storage",
+    },
     {
         "cleaning",
         "discovery",
@@ -37,6 +46,7 @@ LAYERS = (
         "images",
         "input_root",
         "jsonl",
+        "photo_source",
         "prompts",
         "sampling",
         "table_files",
@@ -46,16 +56,16 @@ LAYERS = (
     {"engines"},
     {"stage_b", "reassembly", "report", "demo"},
     {"inference"},
-    {"cluster", "delivery", "status", "bench", "evaluation"},
+    {"batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
-    {"definitions", "cli", "bench_cli", "terminal"},
+    {"definitions", "cli", "batch_cli", "bench_cli", "terminal"},
 )
 """From the bottom up: a room imports from its own layer and those before it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 BRANCHES = ("stage_b", "reassembly", "report", "demo")
 DAGSTER_ROOMS = ("defs", "definitions")
-HEAVY = ("torch", "transformers")
+HEAVY = ("torch", "transformers", "ray", "vllm")
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,12 @@ def test_no_module_imports_itself_through_others() -> None:
 def test_only_defs_and_definitions_import_dagster() -> None:
     users = {room(entry.module) for entry in all_imports() if room(entry.imported).startswith("dagster")}
     assert users == set(DAGSTER_ROOMS)
+
+
+def test_only_the_cluster_knows_ray_and_only_while_it_runs() -> None:
+    users = [entry for entry in all_imports() if room(entry.imported) == "ray"]
+    assert {room(entry.module) for entry in users} == {"cluster"}
+    assert all(entry.deferred for entry in users)
 
 
 def test_the_branches_know_neither_inference_nor_dagsters_side() -> None:

@@ -154,4 +154,20 @@ def test_photos_of_the_scale_benchmark_are_real_and_all_different(tmp_path):
 def test_a_command_that_fails_is_told_with_its_words(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(StageAError, match=r"(?s)ended with code 1: .*has no folder"):
-        scale.run_command(tmp_path)
+        scale.run_command(tmp_path, root=tmp_path / "in", watch=scale.watch_peaks)
+
+
+@pytest.mark.slow
+def test_bench_cluster_counts_every_component_and_finds_the_same_bytes(tmp_path):
+    figures = tmp_path / "cluster.json"
+    done = CliRunner().invoke(
+        main, ["bench", "cluster", "--photos", "200", "--nodes", "2", "--json", str(figures)]
+    )
+    assert done.exit_code == 0, done.output
+    told = json.loads(figures.read_text("utf-8"))
+    assert told["same_bytes"] is True
+    components = told["cluster"]["components"]
+    expected = {"command": 1, "actor": 2, "actor's worker": 2, "raylet": 2}
+    assert {name: components[name]["processes"] for name in expected} == expected
+    assert all(one["peak_mib"] > 5 for one in components.values())
+    assert told["alone"]["components"]["worker process"]["processes"] == 1

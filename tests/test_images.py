@@ -1,5 +1,6 @@
 import hashlib
 import io
+import math
 import os
 import struct
 import tempfile
@@ -23,6 +24,7 @@ from stage_a_pipeline.images import (
     PhotoReason,
     decode_photo,
     fit_pixels,
+    most_pixels,
     read_photo,
     rgb_sha256,
     thumbnail_jpeg,
@@ -607,3 +609,17 @@ def test_threads_decode_side_by_side_and_leave_no_global_changed() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert max(pool.map(corner, list(data) * 4)) <= 3
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, threading.active_count()) == before
+
+
+@pytest.mark.parametrize(
+    ("min_pixels", "max_pixels"), [(4096, 1 << 20), (65536, 1 << 24), (1, 1024), (1024, 1024), (40000, 53248)]
+)
+def test_no_photo_is_larger_than_the_most_that_is_said(min_pixels: int, max_pixels: int) -> None:
+    options = {"factor": 32, "min_pixels": min_pixels, "max_pixels": max_pixels}
+    rng = np.random.default_rng(5)
+    sides = [1, 31, 33, 64, 200, 512, 4000]
+    sizes = [(w, h) for w in sides for h in sides if max(w, h) <= 200 * min(w, h)]
+    sizes += [(side, side * share) for side in (1, 3, 7, 20, 100) for share in range(1, 201)]
+    sizes += [tuple(map(int, rng.integers(100, 6000, 2))) for _ in range(1000)]
+    areas = [math.prod(fit_pixels(width, height, **options)) for width, height in sizes]
+    assert max(areas) <= most_pixels(**options) <= max(2 * max(areas), 16 * 32 * 32)

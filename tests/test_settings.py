@@ -65,7 +65,8 @@ def test_file_environment_and_run_config_win_in_that_order(settings_file: Path) 
 @pytest.mark.parametrize("variable", ENVIRONMENT)
 def test_each_environment_variable_sets_its_setting(variable: str) -> None:
     section, key = ENVIRONMENT[variable]
-    value = "cuda:1" if key == "devices" else "/some/where"
+    values = {"devices": "cuda:1", "executor": "k8s", "address": "head:6379"}
+    value = values.get(key, "/some/where")
     given = getattr(getattr(load(environ={variable: value}), section), key)
     assert given == ((value,) if key == "devices" else type(given)(value))
 
@@ -237,6 +238,22 @@ def test_a_missing_input_root_is_an_error_that_says_how_to_set_it() -> None:
             '[engine]\nattn_implementation = "eager"\n',
             "setting engine: engine 'refill' needs attn_implementation 'sdpa'; or use engine 'transformers'",
         ),
+        (
+            '[engine]\nengine = "vllm"\nattn_implementation = "eager"\n',
+            "setting engine: engine 'vllm' chooses its attention kernel itself",
+        ),
+        (
+            '[engine]\nengine = "vllm"\nadapter = "lora"\n',
+            "setting engine: engine 'vllm' takes no adapter: vLLM would leave out what it has for the vision",
+        ),
+        ('[engine]\nengine = "vllm"\ntemperature = 2.5\n', "engine 'vllm' takes temperatures up to 2"),
+        ("[engine]\nvllm_memory_share = 1.5\n", "engine.vllm_memory_share"),
+        (
+            '[engine]\ndevices = ["cuda:0+1"]\n',
+            "setting engine: device 'cuda:0+1' splits a model, which engine 'vllm' alone can do",
+        ),
+        ('[engine]\nengine = "vllm"\ndevices = ["cuda:1+1"]\n', "device 'cuda:1+1' names a device twice"),
+        ('[engine]\nengine = "vllm"\ndevices = ["cpu+1"]\n', "engine.devices.0"),
         ("[engine\n", "is not valid TOML"),
     ],
 )
@@ -268,6 +285,20 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known() -> None:
     error = refusal(environ={"STAGE_A_DEVICE": "cpu"})
     assert "unknown environment variable STAGE_A_DEVICE; did you mean 'STAGE_A_DEVICES'?" in error
     assert all(variable in error for variable in ("STAGE_A_SETTINGS", *ENVIRONMENT))
+
+
+def test_what_kubernetes_tells_about_a_service_named_stage_a_is_no_setting() -> None:
+    links = {
+        "STAGE_A_SERVICE_HOST": "10.0.0.7",
+        "STAGE_A_SERVICE_PORT": "4000",
+        "STAGE_A_SERVICE_PORT_GRPC": "4000",
+        "STAGE_A_PORT": "tcp://10.0.0.7:4000",
+        "STAGE_A_PORT_4000_TCP": "tcp://10.0.0.7:4000",
+        "STAGE_A_PORT_4000_TCP_ADDR": "10.0.0.7",
+        "STAGE_A_RUNS_SERVICE_HOST": "10.0.0.8",
+    }
+    assert load(environ=links) == Settings()
+    assert "unknown environment variable STAGE_A_PORTS" in refusal(environ=links | {"STAGE_A_PORTS": "1"})
 
 
 @pytest.mark.parametrize(
@@ -306,3 +337,48 @@ def test_a_settings_file_that_cannot_be_read_is_an_error(tmp_path: Path, name: s
 def test_settings_do_not_change_after_they_are_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().engine.batch_size = 3  # type: ignore[misc]
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown():
+    engine = {"engine": "openai", "server_model": "qwen", "server_urls": ["http://user:hunter2@h"]}
+    with pytest.raises(ConfigurationError, match="holds no password") as error:
+        load_settings(environ={}, overrides={"engine": engine})
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000", "ftp://h", "http://", "http://h:abc", "http://h:0", "http://h:99999999",
+        "http://[::1", "http://h/v1?x=1", "http://h/a b",
+    ],
+)  # fmt: skip
+def test_a_url_that_names_no_server_is_refused(url):
+    engine = {"engine": "openai", "server_model": "qwen", "server_urls": [url]}
+    with pytest.raises(ConfigurationError, match=r"engine\.server_urls"):
+        load_settings(environ={}, overrides={"engine": engine})
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ({}, "needs server_model"),
+        ({"server_model": " "}, "server_model"),
+        ({"server_model": "qwen", "server_timeout_seconds": float("inf")}, "server_timeout_seconds"),
+        ({"server_model": "qwen", "devices": ["cpu", "cpu"]}, "uses no devices"),
+    ],
+)
+def test_what_servers_need_is_said_at_the_start(engine, told):
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings(environ={}, overrides={"engine": {"engine": "openai", **engine}})
+
+
+@pytest.mark.parametrize("address", ["head", "head:port", "http://head:6379", "6379", "ray://", "local:x"])
+def test_an_address_that_is_none_is_refused_with_what_one_is(address: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"cluster\.address: an address is host:port"):
+        load(environ={"STAGE_A_RAY_ADDRESS": address})
+
+
+def test_an_actor_has_one_device() -> None:
+    with pytest.raises(ConfigurationError, match=r"engine\.devices names the one device of each actor"):
+        load(environ={"STAGE_A_RAY_ADDRESS": "auto", "STAGE_A_DEVICES": "cuda:0,cuda:1"})

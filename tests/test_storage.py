@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -51,16 +50,6 @@ def without_privileges() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-@pytest.fixture
-def read_only_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as base:
-        Path(base).chmod(0o755)
-        folder = Path(base) / "fixed"
-        folder.mkdir(mode=0o555)
-        (folder / "old.jsonl").write_text("old")
-        yield folder
 
 
 @contextmanager

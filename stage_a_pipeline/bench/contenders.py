@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Final, Literal
 
 from stage_a_pipeline.bench.shapes import Shape
+from stage_a_pipeline.engines.vllm_arguments import installed_version
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.settings_layers import suggestion
 
@@ -57,6 +58,7 @@ _ALL: Final = (
         settings=_engine(structured_output=True),
         other_answers="only valid summaries can be written",
     ),
+    Contender("vllm", settings=_engine(engine="vllm"), other_answers="vLLM has kernels of its own"),
 )
 CONTENDERS: Final[Mapping[str, Contender]] = {contender.name: contender for contender in _ALL}
 
@@ -79,9 +81,20 @@ def choose(names: tuple[str, ...], shape: Shape) -> tuple[list[Contender], dict[
 
 
 def _hindrance(contender: Contender, shape: Shape) -> str | None:
-    if contender.settings.get("engine", {}).get("structured_output"):
+    engine = contender.settings.get("engine", {})
+    if engine.get("engine") == "vllm":
+        return _without_vllm()
+    if engine.get("structured_output"):
         if shape.forced:
             return "answers of forced length fit no grammar; it is measured with --shape builtin"
         if find_spec("llguidance") is None:
             return "llguidance is not installed; install stage-a-pipeline[grammar]"
+    return None
+
+
+def _without_vllm() -> str | None:
+    try:
+        installed_version()
+    except ConfigurationError as error:
+        return str(error)
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from stage_a_pipeline.bench.engine_records import Answer, EngineRun
 from stage_a_pipeline.bench.photo_files import photo_path
 from stage_a_pipeline.bench.workload import PlannedPhoto
+from stage_a_pipeline.engines.server_exchange import API_KEY_VARIABLE, api_root, read_api_key
 from stage_a_pipeline.errors import ConfigurationError, StageAError
 from stage_a_pipeline.prompts import Prompt
 
 if TYPE_CHECKING:
     import httpx
 
-API_KEY_VARIABLE: Final = "OPENAI_API_KEY"
 _TIMEOUT_SECONDS: Final = 600.0
 _WORDS: Final = 300
 
@@ -42,8 +41,7 @@ class Endpoint:
     @property
     def chat_url(self) -> str:
         """Where chat completions are asked."""
-        base = self.url.rstrip("/")
-        return f"{base}/chat/completions" if base.endswith("/v1") else f"{base}/v1/chat/completions"
+        return f"{api_root(self.url)}/chat/completions"
 
 
 def ask_endpoint(
@@ -58,7 +56,7 @@ def ask_endpoint(
     """Ask for every photo, so many at once; seconds are those of this side. Raises StageAError."""
     import httpx
 
-    key = os.environ.get(API_KEY_VARIABLE)
+    key = read_api_key()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with (
         httpx.Client(headers=headers, timeout=_TIMEOUT_SECONDS) as client,

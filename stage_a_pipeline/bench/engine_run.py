@@ -6,6 +6,7 @@ for users is one sentence on standard error, and exit code 1. The process ends w
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -41,6 +42,9 @@ def _end_with_input() -> None:
     # Not through `sys.stdin`, whose lock this thread would still hold when Python shuts down.
     while os.read(0, 1 << 12):
         pass
+    # What an engine has started would outlive it.
+    for child in multiprocessing.active_children():
+        child.kill()
     os._exit(1)
 
 

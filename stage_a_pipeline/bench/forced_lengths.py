@@ -14,8 +14,10 @@ from stage_a_pipeline.engines.base import (
     Engine,
     GenerationOptions,
     InputTrace,
+    Notice,
     Request,
     RunningBatch,
+    Unanswered,
     answer_all,
 )
 from stage_a_pipeline.images import Pixels
@@ -127,6 +129,9 @@ class _RecordedBatch:
         """See RunningBatch."""
         self._batch.add(request, self._engine.own_options(request, options))
 
-    def step(self) -> list[Completion]:
+    def step(self) -> list[Completion | Unanswered | Notice]:
         """See RunningBatch."""
-        return [self._engine.record(completion) for completion in self._batch.step()]
+        return [
+            self._engine.record(ended) if isinstance(ended, Completion) else ended
+            for ended in self._batch.step()
+        ]

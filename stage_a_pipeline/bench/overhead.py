@@ -29,7 +29,8 @@ from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.engines import Engine, GenerationOptions, Request, generation_options, load_engine
-from stage_a_pipeline.images import decode_photo, read_photo
+from stage_a_pipeline.engines.base import Completion
+from stage_a_pipeline.images import decode_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Recipe, request_id
 from stage_a_pipeline.inference.batching import deal_out, order_by_size
 from stage_a_pipeline.inference.journal import Journal
@@ -37,6 +38,7 @@ from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.inference.shard import batching_options, mission_recipe
 from stage_a_pipeline.missions import load_missions
+from stage_a_pipeline.photo_source import ON_DISK
 from stage_a_pipeline.records import Group, Image, ImageRef
 from stage_a_pipeline.settings import load_settings
 from stage_a_pipeline.storage import atomic_write
@@ -170,7 +172,7 @@ def _requests(work: _Work) -> list[Request]:
     fit = partial(work.engine.target_size, max_pixels=work.recipe.max_pixels)
     requests = []
     for ref in work.refs:
-        image = decode_photo(read_photo(ref.image.path), fit=fit)
+        image = decode_photo(ON_DISK.read(ref.image.path), fit=fit)
         requests.append(Request(request_id(ref), work.engine.prepare(image), work.recipe.prompt))
     window = work.batching.sort_window or len(requests)
     windows = [requests[first : first + window] for first in range(0, len(requests), window)]
@@ -205,8 +207,9 @@ def _run_bare(work: _Work, requests: Sequence[Request]) -> dict[str, str]:
     while waiting or batch.open:
         while waiting and batch.room:
             batch.add(waiting.popleft(), work.generation)
-        for completion in batch.step():
-            answers[completion.id] = completion.text
+        for ended in batch.step():
+            assert isinstance(ended, Completion)
+            answers[ended.id] = ended.text
     return answers
 
 

@@ -16,13 +16,14 @@ from stage_a_pipeline.bench.photo_files import MISSION, photo_refs
 from stage_a_pipeline.bench.plain_generate import WARM_UP_TOKENS, warm_up_prompt
 from stage_a_pipeline.engines import Engine, GenerationOptions, Request, generation_options, load_engine
 from stage_a_pipeline.errors import StageAError
-from stage_a_pipeline.images import decode_photo, read_photo
+from stage_a_pipeline.images import decode_photo
 from stage_a_pipeline.inference.asking import Recipe, request_id
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.inference.shard import batching_options, mission_recipe
 from stage_a_pipeline.missions import load_missions
+from stage_a_pipeline.photo_source import ON_DISK
 from stage_a_pipeline.records import ImageRef
 from stage_a_pipeline.settings import Settings, load_settings
 
@@ -87,7 +88,7 @@ def _warm_up(engine: Engine, task: EngineTask, recipe: Recipe, refs: Sequence[Im
     fit = partial(engine.target_size, max_pixels=recipe.max_pixels)
     prompt = warm_up_prompt(recipe.prompt)
     requests = [
-        Request(request_id(ref), decode_photo(read_photo(ref.image.path), fit=fit), prompt)
+        Request(request_id(ref), decode_photo(ON_DISK.read(ref.image.path), fit=fit), prompt)
         for ref in refs[:count]
     ]
     engine.generate(requests, GenerationOptions(max_new_tokens=WARM_UP_TOKENS))

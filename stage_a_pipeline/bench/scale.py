@@ -21,12 +21,14 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from random import Random
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from stage_a_pipeline.bench.processes import children_of, command_of, resident_mib
 from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.discovery import LABEL_FOLDERS
 from stage_a_pipeline.errors import StageAError
@@ -48,6 +50,7 @@ _POLL_SECONDS: Final = 0.05
 _WORKER: Final = b"stage_a_pipeline.inference.worker"
 _MIB: Final = 1024 * 1024
 
+T = TypeVar("T")
 StepSeconds = Callable[[Path], Mapping[str, float]]
 """Gives how long each step of the last run took, from a DAGSTER_HOME."""
 
@@ -102,7 +105,7 @@ def compare_scale(
     Everything is written below `folder`, and kept there, or below a temporary one. Raises OutputError,
     and StageAError when the command fails.
     """
-    with _workplace(folder) as place:
+    with workplace(folder) as place:
         tenth, whole = (
             _measure(place / str(count), count, seed, step_seconds) for count in (photos // 10, photos)
         )
@@ -110,7 +113,8 @@ def compare_scale(
 
 
 @contextmanager
-def _workplace(folder: Path | None) -> Iterator[Path]:
+def workplace(folder: Path | None) -> Iterator[Path]:
+    """The folder, made where it is missing, or a temporary one. OutputError where it cannot be written."""
     if folder is not None:
         yield ensure_folder(folder.absolute())
         return
@@ -121,15 +125,20 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
 def _measure(place: Path, photos: int, seed: int, step_seconds: StepSeconds) -> ScaleFigures:
     groups = write_tree(place / "in", photos, Random(seed))
     started = time.perf_counter()
-    peaks = run_command(place)
+    peaks = run_command(place, root=place / "in", watch=watch_peaks)
     wall = time.perf_counter() - started
-    steps = step_seconds(place / "dagster_home")
+    seconds = phase_seconds(step_seconds(place / "dagster_home"))
+    return ScaleFigures(photos, groups, seconds, wall, peaks, *_open_journal(place))
+
+
+def phase_seconds(steps: Mapping[str, float]) -> dict[str, float]:
+    """The seconds of a run's steps by phase."""
     seconds = {
         phase: sum(took for step, took in steps.items() if step.startswith(names))
         for phase, names in PHASES.items()
     }
     seconds["other steps"] = sum(steps.values()) - sum(seconds.values())
-    return ScaleFigures(photos, groups, seconds, wall, peaks, *_open_journal(place))
+    return seconds
 
 
 def write_tree(root: Path, photos: int, rng: Random) -> int:
@@ -155,15 +164,26 @@ def _jpeg(rng: Random, number: int) -> bytes:
     return encoded.getvalue()
 
 
-def run_command(place: Path) -> Peaks:
-    """Run `stage-a materialize` over the photos in the folder's `in`. StageAError when it fails."""
+def run_command(
+    place: Path,
+    *,
+    root: Path,
+    watch: Callable[[subprocess.Popen[bytes]], T],
+    more_settings: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> T:
+    """Run `stage-a materialize` over the photos below `root`; what was watched. StageAError when it fails.
+
+    Everything is written to `place`. `environment` comes on top of this process's.
+    """
     home = ensure_folder(place / "dagster_home")
     packaged = files("stage_a_pipeline.demo").joinpath("dagster.yaml").read_text("utf-8")
     (home / "dagster.yaml").write_text(packaged, encoding="utf-8")
     settings = place / "settings.toml"
+    quoted = json.dumps(str(root), ensure_ascii=False)
     settings.write_text(
-        '[discovery]\ninput_root = "in"\n[engine]\nengine = "fake"\n[output]\noutput_dir = "out"\n'
-        '[inference]\nlease_dir = "leases"\n',
+        f'[discovery]\ninput_root = {quoted}\n[engine]\nengine = "fake"\n[output]\noutput_dir = "out"\n'
+        f'[inference]\nlease_dir = "leases"\n{more_settings}',
         encoding="utf-8",
     )
     kept = {
@@ -176,47 +196,30 @@ def run_command(place: Path) -> Peaks:
             [*command, "--mission", MISSION, "--settings", str(settings)],
             stdout=output,
             stderr=output,
-            env={**kept, "DAGSTER_HOME": str(home)},
+            env={**kept, **environment, "DAGSTER_HOME": str(home)},
         )
         try:
-            peaks = _watch(process)
+            watched = watch(process)
         finally:
             process.kill()
             process.wait()
     if process.returncode:
         words = log.read_text("utf-8").strip()[-1000:]
         raise StageAError(f"stage-a materialize ended with code {process.returncode}: {words}")
-    return peaks
+    return watched
 
 
-def _watch(process: subprocess.Popen[bytes]) -> Peaks:
+def watch_peaks(process: subprocess.Popen[bytes]) -> Peaks:
+    """The peaks of the command and of its worker, until it ends."""
     parent = worker = 0.0
     while process.poll() is None:
         parent = max(parent, resident_mib(process.pid))
-        for child in _children(process.pid):
+        for child in children_of(process.pid):
             # Between fork and exec, a child still looks like its parent.
-            if _WORKER in _read(Path(f"/proc/{child}/cmdline")):
+            if _WORKER in command_of(child):
                 worker = max(worker, resident_mib(child))
         time.sleep(_POLL_SECONDS)
     return Peaks(parent, worker)
-
-
-def resident_mib(pid: int, field: str = "VmHWM") -> float:
-    """A size from a process's status in MiB, its peak of resident memory by default; 0 when it is gone."""
-    lines = _read(Path(f"/proc/{pid}/status")).decode().splitlines()
-    found = (line.split()[1] for line in lines if line.startswith(f"{field}:"))
-    return int(next(found, 0)) / 1024
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in _read(Path(f"/proc/{pid}/task/{pid}/children")).split()]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def _open_journal(place: Path) -> tuple[float, float]:
@@ -256,13 +259,18 @@ def _add_row(table: Table, name: str, few: float, many: float) -> None:
     table.add_row(name, f"{few:.1f}", f"{many:.1f}", f"{many / few:.1f}" if few >= 0.05 else "")
 
 
+def machine() -> dict[str, object]:
+    """What figures are of."""
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+    }
+
+
 def _as_json(comparison: ScaleComparison) -> dict[str, object]:
     return {
-        "machine": {
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "cpus": os.cpu_count(),
-        },
+        "machine": machine(),
         "tenth": asdict(comparison.tenth),
         "whole": asdict(comparison.whole),
         "parent_kib_per_photo": comparison.growth_kib("parent"),

@@ -32,6 +32,7 @@ from stage_a_pipeline.inference.assembly import (
 )
 from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.jsonl import FileDigest, GroupCounts, PhotoCounts, Publication, output_paths
+from stage_a_pipeline.places import absolute
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.table_files import Table
@@ -193,9 +194,9 @@ def _digest(mission: str, publication: Publication, settings: Settings) -> FileD
 def _published_metadata(mission: str, publication: Publication, settings: Settings) -> dict[str, Any]:
     paths = output_paths(settings.output.output_dir, mission)
     return {
-        "jsonl": dg.MetadataValue.path(paths.jsonl.absolute()),
-        "rejected_lines": dg.MetadataValue.path(paths.rejected.absolute()),
-        "manifest": dg.MetadataValue.path(paths.manifest.absolute()),
+        "jsonl": dg.MetadataValue.path(str(absolute(paths.jsonl))),
+        "rejected_lines": dg.MetadataValue.path(str(absolute(paths.rejected))),
+        "manifest": dg.MetadataValue.path(str(absolute(paths.manifest))),
         "counts": dg.MetadataValue.json(asdict(publication.manifest.counts)),
         "dagster/row_count": _digest(mission, publication, settings).lines,
         "changed_files": len(publication.changed),

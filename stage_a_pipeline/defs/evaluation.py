@@ -15,6 +15,7 @@ from stage_a_pipeline.evaluation.document import Evaluation, EvaluationPaths, ev
 from stage_a_pipeline.evaluation.mission import evaluate_outcomes, remove_files, write_files
 from stage_a_pipeline.evaluation.thresholds import DESCRIPTIONS, Judgement, judge_scores, weakest_first
 from stage_a_pipeline.inference.shard import RunPlan
+from stage_a_pipeline.places import absolute
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.table_files import Table
@@ -123,7 +124,7 @@ def _metadata(evaluation: Evaluation, paths: EvaluationPaths) -> dict[str, Any]:
         "unmatched": dg.MetadataValue.json(asdict(evaluation.unmatched)),
         "attributes": attributes_preview(weakest_first(evaluation)),
         "confusions": picture_preview(picture(evaluation)),
-        "truth": dg.MetadataValue.path(evaluation.subject.truth),
-        "scores": dg.MetadataValue.path(paths.document.absolute()),
-        "picture": dg.MetadataValue.path(paths.picture.absolute()),
+        "truth": dg.MetadataValue.path(str(evaluation.subject.truth)),
+        "scores": dg.MetadataValue.path(str(absolute(paths.document))),
+        "picture": dg.MetadataValue.path(str(absolute(paths.picture))),
     }

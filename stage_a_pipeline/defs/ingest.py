@@ -1,8 +1,5 @@
 """Assets from folders and the workbook: image_groups, sampled_groups, fail_reasons."""
 
-import os
-from pathlib import Path
-
 import dagster as dg
 import pyarrow as pa
 
@@ -10,8 +7,10 @@ from stage_a_pipeline.defs.by_mission import ONE_RUN, Made, Tables, make_tables,
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import groups_preview, skipped_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
-from stage_a_pipeline.discovery import discover_groups, listing_hash
+from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.fail_reasons import load_fail_reasons
+from stage_a_pipeline.photo_source import photo_source
+from stage_a_pipeline.places import absolute
 from stage_a_pipeline.sampling import sample_groups
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
@@ -43,6 +42,7 @@ def image_groups(
 ) -> Tables:
     """The mission's photo groups as they lie in the input root, in discovery order."""
     loaded = settings.load()
+    photos = photo_source(loaded)
 
     def find(mission: str) -> Made:
         require_unclaimed(loaded, mission, context.run.run_id)
@@ -61,10 +61,10 @@ def image_groups(
             "skipped": len(found.skipped),
             **({"skipped_entries": skipped_preview(found.skipped)} if found.skipped else {}),
             "warnings": len(found.warnings),
-            "preview": groups_preview(found.groups),
+            "preview": groups_preview(found.groups, photos),
         }
         table = groups_to_table(found.groups, scratch_folder(loaded, context.run.run_id))
-        return Made(table, metadata, listing_hash(found.groups))
+        return Made(table, metadata, found.listing_hash())
 
     return make_tables(context, find)
 
@@ -75,6 +75,7 @@ def sampled_groups(
 ) -> Tables:
     """The pass and fail groups to summarise: all of them, or a reproducible sample per label."""
     loaded = settings.load()
+    photos = photo_source(loaded)
 
     def sample(mission: str) -> Made:
         require_unclaimed(loaded, mission, context.run.run_id)
@@ -90,7 +91,7 @@ def sampled_groups(
         metadata = {
             **sampled.stats.to_mapping(),
             "photos": sum(len(group.images) for group in sampled.groups),
-            "preview": groups_preview(sampled.groups),
+            "preview": groups_preview(sampled.groups, photos),
         }
         table = groups_to_table(sampled.groups, scratch_folder(loaded, context.run.run_id))
         return Made(with_metadata(table, {"discovered": str(discovered.num_rows)}), metadata)
@@ -115,7 +116,7 @@ def fail_reasons(
     return dg.Output(
         table,
         metadata={
-            "workbook": dg.MetadataValue.path(os.fspath(Path(configured.workbook).absolute())),
+            "workbook": dg.MetadataValue.path(str(absolute(configured.workbook))),
             "tickets": len(reasons.by_ticket),
             "rows_read": reasons.rows_read,
             "rows_dropped": dg.MetadataValue.json(reasons.dropped_counts()),

@@ -11,6 +11,7 @@ import dagster as dg
 
 from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a
 from stage_a_pipeline.defs.io_managers import ParquetStore
+from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import StageAError
@@ -30,6 +31,7 @@ MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
     selection=dg.AssetSelection.assets(*ASSETS),
     description="Everything from one mission's photos to its delivered file, and how true it is.",
+    tags=run_tags(SETTINGS_AT_LOAD),
 )
 
 
@@ -42,7 +44,12 @@ class MissionRun:
 
 
 def default_executor() -> dg.ExecutorDefinition:
-    """One device needs no process per step, whose imports alone take seconds; several devices do."""
+    """One device needs no process per step, whose imports alone take seconds; several devices do.
+
+    Raises ConfigurationError where pods are asked for and dagster-k8s is missing.
+    """
+    if SETTINGS_AT_LOAD.execution.executor == "k8s":
+        return pod_per_step()
     several = len(SETTINGS_AT_LOAD.engine.devices) > 1
     return dg.multiprocess_executor if several else dg.in_process_executor
 

@@ -12,6 +12,7 @@ from stage_a_pipeline.evaluation.scores import AttributeScores
 from stage_a_pipeline.evaluation.thresholds import percent
 from stage_a_pipeline.folders import Skipped
 from stage_a_pipeline.images import thumbnail_jpeg
+from stage_a_pipeline.photo_source import PhotoSource
 from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
 
 _SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "detail")])
@@ -25,17 +26,17 @@ _RECORD_ROWS = 12
 _TEXT_LIMIT = 320
 
 
-def groups_preview(groups: Sequence[Group]) -> dg.MarkdownMetadataValue:
+def groups_preview(groups: Sequence[Group], photos: PhotoSource) -> dg.MarkdownMetadataValue:
     """The first groups of each label, with their first photo."""
     chosen = [*_first(groups, "fail"), *_first(groups, "pass")]
     rows = (
-        (_thumbnail(group.images[0]), _text(group.group_id), group.label, str(len(group.images)))
+        (_thumbnail(group.images[0], photos), _text(group.group_id), group.label, str(len(group.images)))
         for group in chosen
     )
     return _markdown(("photo", "group", "label", "photos"), rows)
 
 
-def outcomes_preview(outcomes: Iterable[Outcome]) -> dg.MarkdownMetadataValue:
+def outcomes_preview(outcomes: Iterable[Outcome], photos: PhotoSource) -> dg.MarkdownMetadataValue:
     """Rejected photos first, then some that were summarised."""
     outcomes = list(outcomes)
     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
@@ -43,7 +44,7 @@ def outcomes_preview(outcomes: Iterable[Outcome]) -> dg.MarkdownMetadataValue:
     shown: list[Outcome] = [*rejected[:OUTCOME_ROWS], *summarised[:OUTCOME_ROWS]]
     rows = (
         (
-            _thumbnail(outcome.ref.image),
+            _thumbnail(outcome.ref.image, photos),
             _text(f"{outcome.ref.group.group_id}/{outcome.ref.image.name}"),
             _text(_what_became(outcome)),
         )
@@ -111,9 +112,9 @@ def _what_became(outcome: Outcome) -> str:
     return outcome.text or outcome.raw_text
 
 
-def _thumbnail(image: Image) -> str:
+def _thumbnail(image: Image, photos: PhotoSource) -> str:
     try:
-        encoded = base64.b64encode(thumbnail_jpeg(image.path)).decode()
+        encoded = base64.b64encode(thumbnail_jpeg(photos.read(image.path))).decode()
     except PhotoError as error:
         return f"({error.reason})"
     return f"![photo](data:image/jpeg;base64,{encoded})"

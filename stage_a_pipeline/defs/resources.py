@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from stage_a_pipeline.cluster.run import run_anywhere
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import ProgressListener, ShardMetrics, progress_lines
-from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
@@ -31,13 +31,15 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     prompts: dict[str, Any] = {}
     engine: dict[str, Any] = {}
     inference: dict[str, Any] = {}
+    cluster: dict[str, Any] = {}
     fail_reasons: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:
         """The settings of this run. Raises ConfigurationError."""
-        overrides = {section: getattr(self, section) for section in Settings.model_fields}
+        # Where steps happen is decided before there is a run: its section is none of run config.
+        overrides = {name: getattr(self, name) for name in Settings.model_fields if name != "execution"}
         return load_settings(environ=os.environ, settings_file=self.settings_file, overrides=overrides)
 
 
@@ -60,12 +62,12 @@ class LogProgress:
     def run_task(
         self, log: dg.DagsterLogManager, task: Task, others: Sequence[Worker], folder: Path, *, name: str
     ) -> tuple[StoredTable, ShardMetrics]:
-        """As supervision's run_task, unless the photos were asked ahead."""
+        """As run_anywhere, unless the photos were asked ahead."""
         if self.asked_ahead is not None and (found := self.asked_ahead.take(task)) is not None:
             log.info(f"{name}: the photos were asked together with those of other missions")
             return found
         audience = Audience(self.listener(log, name), partial(self.notice, log), log.info)
-        outcomes, metrics = run_task(task, others, folder, audience)
+        outcomes, metrics = run_anywhere(task, others, folder, audience)
         log.info(f"{name}: {metrics.sentence()}")
         return outcomes, metrics
 

@@ -17,7 +17,8 @@ from stage_a_pipeline.defs.by_mission import (
     scratch_folder,
     sound,
 )
-from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
+from stage_a_pipeline.defs.kubernetes import shard_tags
+from stage_a_pipeline.defs.partitions import MISSIONS, SETTINGS_AT_LOAD, mission_partitions
 from stage_a_pipeline.defs.previews import OUTCOME_ROWS, outcomes_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.delivery import keep_rejections
@@ -40,6 +41,7 @@ from stage_a_pipeline.inference.shard import (
     require_fingerprint,
 )
 from stage_a_pipeline.inference.task_files import Task
+from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output, prune_folders, prune_leftovers
@@ -85,7 +87,7 @@ def plan_shards(
             yield dg.DynamicOutput(shard, mapping_key=worker.key)
 
 
-@dg.op(out=dg.Out(io_manager_key="scratch_io"))
+@dg.op(out=dg.Out(io_manager_key="scratch_io"), tags=shard_tags(SETTINGS_AT_LOAD))
 def summarise_shard(
     context: dg.OpExecutionContext,
     settings: SettingsResource,
@@ -147,7 +149,7 @@ def merge_shards(
         metadata = {
             "groups": groups.num_rows,
             "groups_rejected": count_outcomes(own).groups_rejected,
-            "outcomes": outcomes_preview(_some_outcomes(own, groups)),
+            "outcomes": outcomes_preview(_some_outcomes(own, groups), photo_source(loaded)),
         }
         return Made(with_metadata(own, plans[mission].to_metadata()), metadata)
 

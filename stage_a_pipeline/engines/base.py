@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from stage_a_pipeline.errors import EngineContractError
+from stage_a_pipeline.errors import EngineContractError, EngineError
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.vocabulary import Dataset
 
@@ -61,6 +61,29 @@ class Completion:
     finish_reason: FinishReason
     prompt_tokens: int
     generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailure:
+    """Why there is no completion for a request: a short stable code for tables, and a sentence."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What became of the request of the same id where others are not concerned."""
+
+    id: str
+    failure: EngineFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence that people should see while a batch goes on."""
+
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +149,11 @@ class RunningBatch(Protocol):
     def add(self, request: Request, options: GenerationOptions) -> None:
         """Put a request under way, in a free place."""
 
-    def step(self) -> list[Completion]:
-        """Work on the open requests until at least one has ended; the ended ones, in any order.
+    def step(self) -> Sequence[Completion | Unanswered | Notice]:
+        """Work on the open requests until at least one has ended; the ended ones, in any order, and notices.
 
-        Raises as `Engine.generate` does, and EngineContractError.
+        An engine that waits for others may return nothing about every second. Raises as `Engine.generate`
+        does, and EngineContractError.
         """
 
 
@@ -184,15 +208,25 @@ class Engine(Protocol):
 def answer_all(
     start_batch: Callable[[int], RunningBatch], requests: Sequence[Request], options: GenerationOptions
 ) -> list[Completion]:
-    """The answers to all requests in one running batch, in their order; raises as its `step` does."""
+    """The answers to all requests in one running batch, in their order.
+
+    Raises as its `step` does, and EngineError for one that has none, once all have ended.
+    """
     if not requests:
         return []
     batch = start_batch(len(requests))
     for request in requests:
         batch.add(request, options)
     done: dict[str, Completion] = {}
+    failures: list[EngineFailure] = []
     while batch.open:
-        done.update((completion.id, completion) for completion in batch.step())
+        for ended in batch.step():
+            if isinstance(ended, Completion):
+                done[ended.id] = ended
+            elif isinstance(ended, Unanswered):
+                failures.append(ended.failure)
+    if failures:
+        raise EngineError(failures[0].detail)
     return [done[request.id] for request in requests]
 
 

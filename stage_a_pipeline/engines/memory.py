@@ -51,7 +51,7 @@ def request_memory(
     """
     text, vision = config.text_config, config.vision_config
     tokens = -(-(prompt_tokens + answer_tokens) // growth) * growth
-    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * item_bytes
+    cache = cache_bytes_per_token(config, item_bytes=item_bytes)
     scores = 4 * 4 * text.vocab_size
     pixels = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     per_patch = _STATES * vision.hidden_size + 2 * vision.intermediate_size + pixels
@@ -60,6 +60,12 @@ def request_memory(
         under_way=tokens * cache + scores,
         prefill=max(patches * per_patch, prompt_tokens * per_token) * item_bytes,
     )
+
+
+def cache_bytes_per_token(config: Any, *, item_bytes: int) -> int:
+    """Bytes of one token's keys and values in all layers."""
+    text = config.text_config
+    return int(2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * item_bytes)
 
 
 def rows_in(free: int, request: RequestMemory, *, prefilled_together: int | None, most: int) -> int:
@@ -73,9 +79,9 @@ def rows_in(free: int, request: RequestMemory, *, prefilled_together: int | None
     return max(1, min(most, int(rows)))
 
 
-def most_rows(device: torch.device) -> int:
-    """More requests at once speed nothing up on that device."""
-    return _MOST_ROWS[device.type]
+def most_rows(device_type: str) -> int:
+    """More requests at once speed nothing up on devices of that type, `cpu` or `cuda`."""
+    return _MOST_ROWS[device_type]
 
 
 def free_bytes(device: torch.device) -> int:
@@ -85,6 +91,11 @@ def free_bytes(device: torch.device) -> int:
 
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_on_host()
+
+
+def free_on_host() -> int:
+    """Memory that this process can still take on the host."""
     return min(_free_on_host())
 
 

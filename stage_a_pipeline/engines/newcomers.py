@@ -12,7 +12,6 @@ from stage_a_pipeline.engines.base import GenerationOptions, Request
 from stage_a_pipeline.engines.patches import Patches, PreparedPhoto
 from stage_a_pipeline.engines.slot_forward import SlotForward
 from stage_a_pipeline.engines.slots import SlotCache
-from stage_a_pipeline.errors import EngineError
 from stage_a_pipeline.prompts import Prompt
 
 
@@ -50,14 +49,14 @@ class Newcomers:
         self,
         processor: Any,
         forward: SlotForward,
-        chat_text: Callable[[Prompt], str],
+        chat_tokens: Callable[[Prompt], list[int]],
         patches: Patches,
         *,
         prefix_reuse: bool,
     ) -> None:
         self._processor = processor
         self._forward = forward
-        self._chat_text = chat_text
+        self._chat_tokens = chat_tokens
         self._patches = patches
         self._prefix_reuse = prefix_reuse
         self._texts: dict[Prompt, Text] = {}
@@ -83,12 +82,7 @@ class Newcomers:
 
     def _text(self, prompt: Prompt) -> Text:
         if prompt not in self._texts:
-            tokens = self._processor.tokenizer(self._chat_text(prompt))["input_ids"]
-            if (places := tokens.count(self._processor.image_token_id)) != 1:
-                raise EngineError(
-                    f"the prompt has {places} places for a photo, not one: take image tokens out of the "
-                    "prompt texts and the mission's focus, or correct the checkpoint's chat_template.jinja"
-                )
+            tokens = self._chat_tokens(prompt)
             place = tokens.index(self._processor.image_token_id)
             before, after = tokens[:place], tokens[place + 1 :]
             self._texts[prompt] = Text(before, after, self._beginning(before) if self._prefix_reuse else None)

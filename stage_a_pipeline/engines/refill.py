@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch, answer_all
 from stage_a_pipeline.engines.checkpoint import Checkpoint
-from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL
+from stage_a_pipeline.engines.qwen3vl import PhotoTokens
+from stage_a_pipeline.engines.qwen3vl_on_device import Qwen3VLOnDevice
 from stage_a_pipeline.engines.refill_policy import CPU, CUDA, RefillPolicy
 from stage_a_pipeline.settings import EngineSettings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stage_a_pipeline.images import Pixels
 
 
-class RefillEngine(Qwen3VL):
+class RefillEngine(Qwen3VLOnDevice):
     """Qwen3-VL in batches that are refilled while they run.
 
     In float32 every row gets the tokens that `generate` would give it alone, whoever its neighbours are
@@ -49,7 +50,7 @@ class RefillEngine(Qwen3VL):
         self._newcomers = Newcomers(
             self._processor,
             self.forward,
-            self._chat_text,
+            self.chat_tokens,
             self.patches,
             prefix_reuse=settings.prefix_reuse,
         )

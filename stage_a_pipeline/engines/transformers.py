@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request, RunningBatch
-from stage_a_pipeline.engines.qwen3vl import PhotoTokens, Qwen3VL, look_is_due
+from stage_a_pipeline.engines.qwen3vl import PhotoTokens, look_is_due
+from stage_a_pipeline.engines.qwen3vl_on_device import Qwen3VLOnDevice
 from stage_a_pipeline.engines.static_batch import StaticBatch
 from stage_a_pipeline.errors import EngineError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stage_a_pipeline.engines.repetition_stop import RepetitionStop
 
 
-class TransformersEngine(Qwen3VL):
+class TransformersEngine(Qwen3VLOnDevice):
     """Qwen3-VL in batches that run to the end of their longest answer.
 
     Rows are padded on the left, whatever the checkpoint says, since right padding would start

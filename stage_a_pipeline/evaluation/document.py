@@ -24,6 +24,7 @@ from stage_a_pipeline.evaluation.scores import (
 )
 from stage_a_pipeline.evaluation.truth import MissionTruth, Unmatched
 from stage_a_pipeline.evaluation.verdicts import Verdicts
+from stage_a_pipeline.places import Place, absolute
 from stage_a_pipeline.records import Outcome, Rejection
 from stage_a_pipeline.storage import atomic_write, child_path, ensure_folder, output_errors
 
@@ -37,8 +38,8 @@ class Subject:
 
     checkpoint: str
     fingerprints: Mapping[str, str]
-    root: Path
-    truth: Path
+    root: Place
+    truth: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,11 @@ class Evaluation:
 class EvaluationPaths:
     """Where a mission's evaluation lies, beside its JSONL."""
 
-    document: Path
-    picture: Path
+    document: Place
+    picture: Place
 
 
-def evaluation_paths(output_dir: Path, mission: str) -> EvaluationPaths:
+def evaluation_paths(output_dir: Place, mission: str) -> EvaluationPaths:
     """The files of a mission; OutputError for a mission name that leads out of the folder."""
     return EvaluationPaths(
         document=child_path(output_dir, f"{mission}_stage_a.evaluation.json"),
@@ -138,13 +139,13 @@ def summarise_readings(
     )
 
 
-def write_document(path: Path, evaluation: Evaluation) -> None:
+def write_document(path: Place, evaluation: Evaluation) -> None:
     """Replace the JSON document at `path`. OutputError when it cannot be written, or is the truth."""
     text = json.dumps(evaluation.to_mapping(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
     _write(path, text, truth=evaluation.subject.truth)
 
 
-def write_picture(path: Path, evaluation: Evaluation) -> None:
+def write_picture(path: Place, evaluation: Evaluation) -> None:
     """Replace the picture at `path`. OutputError when it cannot be written, or is the truth."""
     _write(path, picture(evaluation), truth=evaluation.subject.truth)
 
@@ -157,17 +158,23 @@ def picture(evaluation: Evaluation) -> str:
     return draw_evaluation(evaluation.confusions, evaluation.scores, title=title)
 
 
-def _write(path: Path, text: str, *, truth: Path) -> None:
+def _write(path: Place, text: str, *, truth: Place) -> None:
     with output_errors(path):
-        if path.exists() and truth.exists() and path.samefile(truth):
+        if _is_same_file(path, truth):
             raise OutputError(f"{path} is the truth that was compared with; give the path of another file")
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
             # Renaming over it would take the device's place, and for root that succeeds.
             raise OutputError(f"{path} is a device or pipe and cannot be replaced; give the path of a file")
-    ensure_folder(path.absolute().parent)
+    ensure_folder(absolute(path).parent)
     with atomic_write(path, "wb") as file:
         # Half a surrogate pair, from a model's answer or a sidecar, becomes its JSON escape.
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _is_same_file(path: Place, other: Place) -> bool:
+    if not (isinstance(path, Path) and isinstance(other, Path)):
+        return path == other
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _confusion_rows(confusion: Confusion) -> list[dict[str, object]]:

@@ -24,9 +24,10 @@ from stage_a_pipeline.evaluation.truth import (
 from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.places import absolute
 from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import EngineSettings, EvaluationSettings
-from stage_a_pipeline.storage import output_errors
+from stage_a_pipeline.storage import output_errors, remove_file
 
 
 def checkpoint_name(engine: EngineSettings) -> str:
@@ -64,7 +65,7 @@ def evaluate_outcomes(
             require_truths([truth], sidecar, unmatched)
         return f"truth sidecar {path} has no summary for the mission's sampled photos; nothing to compare"
     engine = EngineSettings.model_validate(plan.settings["engine"])
-    subject = Subject(checkpoint_name(engine), {mission.name: plan.fingerprint}, root, path.absolute())
+    subject = Subject(checkpoint_name(engine), {mission.name: plan.fingerprint}, root, absolute(path))
     readings = {mission.name: read_outcomes(truth, outcomes)}
     return summarise_readings(subject, readings, unmatched)
 
@@ -79,4 +80,4 @@ def remove_files(paths: EvaluationPaths) -> None:
     """Remove the files of an earlier evaluation, if any. OutputError when that fails."""
     for path in (paths.document, paths.picture):
         with output_errors(path):
-            path.unlink(missing_ok=True)
+            remove_file(path)

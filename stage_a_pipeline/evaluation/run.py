@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from stage_a_pipeline.cluster.run import run_anywhere
 from stage_a_pipeline.discovery import Discovery, discover_groups
 from stage_a_pipeline.evaluation.document import Evaluation, Subject, read_outcomes, summarise_readings
 from stage_a_pipeline.evaluation.mission import checkpoint_name
@@ -41,6 +42,7 @@ from stage_a_pipeline.inference.shard import mission_recipes
 from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
+from stage_a_pipeline.places import absolute
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
 from stage_a_pipeline.tables import outcomes_among
@@ -79,7 +81,7 @@ def evaluate_tree(
     readings = _read(matched, recipes, settings, audience)
     judged = _judge(matched, readings, sidecar, settings, audience) if verdicts else None
     fingerprints = {name: recipe.fingerprint for name, recipe in recipes.items()}
-    subject = Subject(checkpoint_name(settings.engine), fingerprints, root, sidecar.path.absolute())
+    subject = Subject(checkpoint_name(settings.engine), fingerprints, root, absolute(sidecar.path))
     return summarise_readings(subject, readings, unmatched, judged)
 
 
@@ -147,7 +149,9 @@ def _read(
         return ShardAudience(progress=bar, warning=audience.notice, log=lambda _: None)
 
     run_id = f"evaluation-{uuid.uuid4()}"
-    table, _ = ask_together(groups, recipes, settings, listeners, run_id=run_id, wanted=wanted)
+    table, _ = ask_together(
+        groups, recipes, settings, listeners, run_id=run_id, wanted=wanted, ask=run_anywhere
+    )
     outcomes = list(clean_outcomes(outcomes_among(table, groups.__getitem__)))
     return {
         truth.mission.name: read_outcomes(

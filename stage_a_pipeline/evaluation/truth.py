@@ -15,8 +15,11 @@ from stage_a_pipeline.evaluation.form import summary_defect
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.jsonl import load_json_line, numbered_lines
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import LABELS, Group, ImageRef, Label
 from stage_a_pipeline.settings import EvaluationSettings
+from stage_a_pipeline.storage import exists
+from stage_a_pipeline.storage.object_tree import list_below
 
 _REMEDY: Final = "correct evaluation.truth (--truth), or put the file there"
 
@@ -39,7 +42,7 @@ class Truth:
 class Sidecar:
     """All lines of a truth sidecar by path, in NFC."""
 
-    path: Path
+    path: Place
     truths: Mapping[str, Truth]
 
     def of_mission(self, mission: Mission) -> list[Truth]:
@@ -89,20 +92,20 @@ class MissionTruth:
         return self.truths.get((ref.group_index, ref.image_index))
 
 
-def tree_root(groups: Sequence[Group]) -> Path:
+def tree_root(groups: Sequence[Group]) -> Place:
     """The input root in which the groups were discovered: above mission, label and group."""
     return groups[0].folder.parents[2]
 
 
-def find_sidecar(settings: EvaluationSettings, root: Path) -> Path | None:
+def find_sidecar(settings: EvaluationSettings, root: Place) -> Place | None:
     """The configured truth file, else the one in the root; None where that is not there."""
     if settings.truth is not None:
         return settings.truth
     path = root / TRUTH_NAME
-    return path if path.exists() else None
+    return path if exists(path) else None
 
 
-def read_sidecar(path: Path) -> Sidecar:
+def read_sidecar(path: Place) -> Sidecar:
     """The lines of a sidecar.
 
     InputError when the file cannot be read; RecordError names file, line and field of a bad line.
@@ -137,7 +140,7 @@ def match_truth(mission: Mission, groups: Sequence[Group], sidecar: Sidecar) -> 
     truths = {place: truth for place, truth in found.items() if truth.summary is not None}
     matched = {truth.line for truth in found.values()}
     others = [truth for truth in lines if truth.line not in matched]
-    there = sum(_is_file(tree_root(groups) / truth.path) for truth in others)
+    there = _count_files(tree_root(groups), [truth.path for truth in others])
     unmatched = Unmatched(
         photos_without_truth_line=len(photos) - len(found),
         photos_without_true_summary=len(found) - len(truths),
@@ -169,6 +172,16 @@ def _photo_key(group: Group, image: str) -> str:
     return unicodedata.normalize("NFC", "/".join([*group.folder.parts[-3:], image]))
 
 
+def _count_files(root: Place, paths: Sequence[str]) -> int:
+    """How many of these paths below the root are files; a store is asked for its listing, not for each."""
+    if isinstance(root, Path):
+        return sum(_is_file(root / path) for path in paths)
+    listed = {
+        f"{top}/{key}" for top in {path.split("/")[0] for path in paths} for key, _ in list_below(root / top)
+    }
+    return sum(path in listed for path in paths)
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -177,7 +190,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _require_valid(truth: Truth, mission: Mission, source: Path) -> None:
+def _require_valid(truth: Truth, mission: Mission, source: Place) -> None:
     problem = None if truth.summary is None else summary_defect(truth.summary, mission.dataset)
     if problem is not None:
         raise RecordError(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
@@ -17,6 +16,7 @@ from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError, 
 from stage_a_pipeline.evaluation.scores import Reading
 from stage_a_pipeline.evaluation.truth import MissionTruth, Truth
 from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
+from stage_a_pipeline.places import Place
 from stage_a_pipeline.prompts import Prompt, verdict_prompt
 from stage_a_pipeline.records import Label
 from stage_a_pipeline.settings import EngineSettings
@@ -74,7 +74,7 @@ def read_verdict(text: str) -> Label | None:
     return _LABELS[match[1]] if match else None
 
 
-def list_tickets(truth: MissionTruth, readings: Sequence[Reading], *, source: Path) -> list[TicketTruth]:
+def list_tickets(truth: MissionTruth, readings: Sequence[Reading], *, source: Place) -> list[TicketTruth]:
     """The mission's groups whose photos all have a truth.
 
     RecordError when lines of one group, of the sidecar `source`, disagree about its verdict.
@@ -134,7 +134,7 @@ def text_answers(settings: EngineSettings, *, progress: ProgressListener | None 
         import torch
 
         checkpoint = resolve_checkpoint(settings.checkpoint, adapter=settings.adapter)
-        device = usable_device(settings.devices[0])
+        device = usable_device(settings.devices[0].partition("+")[0])
         dtype = getattr(torch, settings.dtype_on(settings.devices[0]))
         tokenizer = load_processor(checkpoint).tokenizer
         model = load_model(checkpoint, settings, device, dtype)
@@ -194,7 +194,7 @@ def _score(tickets: Sequence[TicketTruth], verdicts: Mapping[Prompt, Label | Non
     )
 
 
-def _agreed_verdict(truths: Sequence[Truth], source: Path) -> Label | None:
+def _agreed_verdict(truths: Sequence[Truth], source: Place) -> Label | None:
     """What the sidecar says of the group: its verdict, else its label; None where it says neither."""
     for name in ("verdict", "label"):
         said = [(truth, getattr(truth, name)) for truth in truths if getattr(truth, name) is not None]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_KEY_BYTES: Final = 16
+KEY_BYTES: Final = 16
 _OFFSET_BITS: Final = 47
 _FEW: Final = 1 << 16
 """So many added answers stand in a dict, which takes ten times the memory of arrays, or more of many."""
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 def answer_key(content_sha256: str | bytes, fingerprint: str | bytes) -> bytes:
     """16 bytes that stand for a photo's content and what its answer depends on."""
     parts = (part if isinstance(part, bytes) else part.encode() for part in (content_sha256, fingerprint))
-    return hashlib.blake2b(b":".join(parts), digest_size=_KEY_BYTES).digest()
+    return hashlib.blake2b(b":".join(parts), digest_size=KEY_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,11 @@ class AnswerIndex:
         if (packed := self._added.get(key)) is None:
             packed = self._arrays.find(key)
         return None if packed is None else _unpacked(packed)
+
+    def keys(self) -> bytes:
+        """All keys, one behind the other, in no promised order."""
+        self._settle()
+        return self._arrays.keys()
 
     def places(self) -> Iterator[Place]:
         """The places of all answers, in their order in the files."""

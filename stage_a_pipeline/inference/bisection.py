@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from stage_a_pipeline.engines.base import Completion, Request, check_answers
-from stage_a_pipeline.errors import EngineContractError, EngineOutOfMemoryError, OutputError, StoppedError
+from stage_a_pipeline.engines.base import Completion, EngineFailure, Request, check_answers
+from stage_a_pipeline.errors import (
+    EngineContractError,
+    EngineDiedError,
+    EngineOutOfMemoryError,
+    OutputError,
+    ServerError,
+    StoppedError,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class EngineFailure:
-    """Why the engine has no completion for a request."""
-
-    reason: str
-    detail: str
-
-
-NOT_THE_ENGINE: Final = (EngineContractError, OutputError, StoppedError)
-"""What is raised beside an engine's call and is no fault of the photos: asking again would not mend it."""
+NOT_THE_ENGINE: Final = (EngineContractError, EngineDiedError, OutputError, ServerError, StoppedError)
+"""What asking the same engine again would not mend, and is no fault of single photos."""
 
 Generate = Callable[[Sequence[Request]], list[Completion]]
 

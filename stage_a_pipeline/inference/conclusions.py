@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from stage_a_pipeline.engines.base import EngineFailure
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.inference.asking import answer_defect, request_id
-from stage_a_pipeline.inference.bisection import EngineFailure
 from stage_a_pipeline.inference.in_flight import Result
 from stage_a_pipeline.inference.journal import Answer
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,17 @@ class Worker:
 
     @property
     def key(self) -> str:
-        """A name of letters, digits and underscores: `cpu`, `cpu_1`, `cuda_0`."""
-        name = self.device.replace(":", "_")
+        """A name of letters, digits and underscores: `cpu`, `cpu_1`, `cuda_0`, `cuda_0_and_1`."""
+        name = self.device.replace(":", "_").replace("+", "_and_")
         return f"{name}_{self.ordinal}" if self.ordinal else name
+
+    @property
+    def leases(self) -> tuple[str, ...]:
+        """The names of what it has for itself: of `cuda:1+0`, both devices, in one order for everybody."""
+        kind, _, numbers = self.device.partition(":")
+        if "+" not in numbers:
+            return (self.key,)
+        return tuple(f"{kind}_{number}" for number in sorted(map(int, numbers.split("+"))))
 
 
 def list_workers(devices: Sequence[str]) -> tuple[Worker, ...]:
@@ -45,10 +53,12 @@ def leased(
     on_wait: Callable[[str], None],
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Hold the worker's device for this process; wait, saying for whom, while another holds it.
+    """Hold the worker's devices for this process; wait, saying for whom, while another holds one.
 
     The lease is an OS file lock: it ends with its holder, however that ends.
     """
     folder = lease_dir or Path(tempfile.gettempdir()) / f"stage-a-leases-{os.getuid()}"
-    with device_lease(folder, worker.key, on_wait=on_wait, while_waiting=while_waiting):
+    with ExitStack() as held:
+        for name in worker.leases:
+            held.enter_context(device_lease(folder, name, on_wait=on_wait, while_waiting=while_waiting))
         yield

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Final
 
 from stage_a_pipeline.engines.base import (
     BatchUsage,
     Completion,
     Engine,
+    EngineFailure,
     GenerationOptions,
+    Notice,
     Request,
     RunningBatch,
+    Unanswered,
 )
 from stage_a_pipeline.errors import EngineContractError
 from stage_a_pipeline.inference.asking import Listeners, answer_defect, retry_options
 from stage_a_pipeline.inference.batching import Budget, Load
-from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, without_frames
+from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, without_frames
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.recovery import recover
+
+_WAITING_SECONDS: Final = 0.1
+"""An engine that waits for others does so for longer in a step that answers nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,10 @@ class InFlight:
         started = self._clock()
         answers = self._answers()
         self._tell_inputs = None
-        self._metrics.device_seconds += self._clock() - started
+        seconds = self._clock() - started
+        self._metrics.device_seconds += seconds
+        if not answers and seconds < _WAITING_SECONDS:
+            raise EngineContractError("the engine broke its contract: a step that answered nobody, at once")
         results = [self._result(*answer) for answer in answers]
         self._count_usage()
         self._add_retries()
@@ -145,17 +155,27 @@ class InFlight:
     def _answers(self) -> Sequence[tuple[str, Completion | EngineFailure]]:
         try:
             self._trace(request for request, _ in self._batch.open)
-            answers = [(completion.id, completion) for completion in self._batch.step()]
+            ended = self._batch.step()
         except NOT_THE_ENGINE:
             raise
         # Whatever a model raises must not end the run; the guilty request is found below.
         except Exception as error:  # noqa: BLE001
             failure = without_frames(error)
         else:
-            if not answers:
-                raise EngineContractError("the engine broke its contract: a step that answered nobody")
-            return answers
+            return list(self._told(ended))
         return self._answers_after(failure)
+
+    def _told(
+        self, ended: Iterable[Completion | Unanswered | Notice]
+    ) -> Iterator[tuple[str, Completion | EngineFailure]]:
+        """What came of requests, once people were told what they should know."""
+        for item in ended:
+            if isinstance(item, Completion):
+                yield item.id, item
+            elif isinstance(item, Unanswered):
+                yield item.id, item.failure
+            elif self._listeners.warning is not None:
+                self._listeners.warning(item.sentence)
 
     def _result(self, request_id: str, answer: Completion | EngineFailure) -> Result | None:
         """None where the request was asked once more."""

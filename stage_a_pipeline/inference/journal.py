@@ -14,13 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Self
 
 from stage_a_pipeline.engines.base import FinishReason
 from stage_a_pipeline.errors import JournalError
 from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
 from stage_a_pipeline.inference.journal_file import JournalFile
-from stage_a_pipeline.inference.journal_lines import CRASHED, SUMMARISED, intact_lines, read_line, reading
+from stage_a_pipeline.inference.journal_lines import (
+    CRASHED,
+    REJECTED,
+    SUMMARISED,
+    intact_lines,
+    read_line,
+    reading,
+)
 
 _WORTH_COMPACTING: Final = 1000
 
@@ -113,6 +120,10 @@ class Journal:
         # The last word of each shard; the deaths that one has seen are as true for the others.
         return max((int(self._read_at(place)["crashes"]) for place in [*places.values()]), default=0)
 
+    def keys(self) -> bytes:
+        """The keys of all answers, see `answer_key`: those that need not be asked anywhere."""
+        return self._index.keys()
+
     def __len__(self) -> int:
         return len(self._index)
 
@@ -167,12 +178,16 @@ class Journal:
             {
                 "sha256": content_sha256,
                 "fingerprint": fingerprint,
-                "status": "rejected",
+                "status": REJECTED,
                 "photo": photo,
                 "reason": reason,
                 "attempts": attempts,
             }
         )
+
+    def append_crash(self, ordeal: Ordeal) -> None:
+        """Write over which photo and how often workers died."""
+        self._own[ordeal.mission].append(_crash_line(ordeal))
 
     def commit(self) -> None:
         """Make everything appended so far survive a crash of the machine."""
@@ -186,7 +201,7 @@ class Journal:
         finally:
             self._close_files()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -294,18 +309,20 @@ def record_crash(folder: Path, shard: str, ordeal: Ordeal) -> None:
     """
     own = JournalFile(folder / ordeal.mission / f"{shard}.jsonl", [])
     try:
-        own.append(
-            {
-                "sha256": ordeal.content_sha256,
-                "fingerprint": ordeal.fingerprint,
-                "status": CRASHED,
-                "photo": ordeal.name,
-                "crashes": ordeal.crashes,
-            }
-        )
+        own.append(_crash_line(ordeal))
         own.commit()
     finally:
         own.stream.close()
+
+
+def _crash_line(ordeal: Ordeal) -> dict[str, object]:
+    return {
+        "sha256": ordeal.content_sha256,
+        "fingerprint": ordeal.fingerprint,
+        "status": CRASHED,
+        "photo": ordeal.name,
+        "crashes": ordeal.crashes,
+    }
 
 
 def count_answers(folder: Path, fingerprint: Fingerprint | None = None) -> int:

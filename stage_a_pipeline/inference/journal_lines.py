@@ -16,6 +16,7 @@ from stage_a_pipeline.inference.answer_index import answer_key
 
 SUMMARISED: Final = "summarised"
 CRASHED: Final = "crashed"
+REJECTED: Final = "rejected"
 _KEY_PATTERN: Final = re.compile(
     rb'\{"sha256":"([^"\\]*)","fingerprint":"([^"\\]*)","status":"([^"\\]*)"',
 )

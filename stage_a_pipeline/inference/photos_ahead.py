@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from math import prod
 from typing import Final
 
-from stage_a_pipeline.engines.base import Engine
+from stage_a_pipeline.engines.base import Engine, EngineFailure
 from stage_a_pipeline.errors import PhotoError
-from stage_a_pipeline.images import PhotoFile, Pixels, decode_photo, read_photo
+from stage_a_pipeline.images import PhotoFile, Pixels, decode_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Questions, Watch, request_id
 from stage_a_pipeline.inference.batching import order_by_size
-from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, EngineFailure, engine_failure
+from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, engine_failure
 from stage_a_pipeline.inference.conclusions import crashed, unreadable
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import ShardMetrics
-from stage_a_pipeline.photo_headers import photo_size
+from stage_a_pipeline.photo_source import PhotoSize, PhotoSource
 from stage_a_pipeline.records import ImageRef, Rejection
 
 MOST_CRASHES: Final = 2
@@ -69,6 +69,7 @@ class PhotosAhead:
         questions: Questions,
         batching: BatchingOptions,
         *,
+        photos: PhotoSource,
         watch: Watch,
         metrics: ShardMetrics,
         clock: Callable[[], float],
@@ -77,14 +78,18 @@ class PhotosAhead:
         self._journal = journal
         self._questions = questions
         self._batching = batching
+        self._photos = photos
         self._watch = watch
         self._metrics = metrics
         self._clock = clock
         self._decoding: set[str] = set()
         self._ahead: Lookahead[ImageRef, Photo | Rejection]
 
-    def of(self, refs: Sequence[ImageRef]) -> Generator[Photo | Rejection, None, None]:
-        """The photos, in order of their size within windows. To be used up before it is called again."""
+    def of(self, refs: Iterable[ImageRef]) -> Generator[Photo | Rejection, None, None]:
+        """The photos, in order of their size within windows. To be used up before it is called again.
+
+        `refs` are taken as they are needed, in the caller's thread: three windows ahead of the device.
+        """
         with closing(self._in_windows(refs)) as ordered:
             self._ahead = Lookahead(
                 self._read,
@@ -123,7 +128,7 @@ class PhotosAhead:
         started = self._clock()
         sha256 = None
         try:
-            file = read_photo(ref.image.path)
+            file = self._photos.read(ref.image.path)
             sha256 = file.sha256
             fingerprint = self._questions.fingerprint(ref)
             photo = Photo(ref, sha256)
@@ -162,23 +167,25 @@ class PhotosAhead:
             self._decoding.remove(name)
             self._watch.end(name)
 
-    def _in_windows(self, refs: Sequence[ImageRef]) -> Generator[ImageRef, None, None]:
+    def _in_windows(self, refs: Iterable[ImageRef]) -> Generator[ImageRef, None, None]:
         """Those whose photos make about as many tokens together; none is moved by more than the window."""
         window = self._batching.sort_window
         if window < 2 or self._batching.mode == "per_group":
             yield from refs
             return
-        windows = (refs[start : start + window] for start in range(0, len(refs), window))
+        rest = iter(refs)
+        windows = iter(lambda: list(islice(rest, window)), [])
         ordered = Lookahead(self._by_size, windows, workers=2, window=2, while_waiting=self._wait)
         with closing(iter(ordered)) as in_order:
             yield from chain.from_iterable(in_order)
 
     def _by_size(self, refs: Sequence[ImageRef]) -> list[ImageRef]:
-        return [refs[place] for place in order_by_size([self._pixels(ref) for ref in refs])]
+        sizes = self._photos.sizes([ref.image.path for ref in refs])
+        pixels = [self._pixels(ref, size) for ref, size in zip(refs, sizes, strict=True)]
+        return [refs[place] for place in order_by_size(pixels)]
 
-    def _pixels(self, ref: ImageRef) -> int | None:
+    def _pixels(self, ref: ImageRef, size: PhotoSize) -> int | None:
         """Of the photo as the model sees it: its tokens are in proportion, whichever way it is turned."""
-        size = photo_size(ref.image.path)
         if size is None:
             return None
         try:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from stage_a_pipeline.engines.base import Completion, GenerationOptions, Request
+from stage_a_pipeline.engines.base import Completion, EngineFailure, GenerationOptions, Request
 from stage_a_pipeline.errors import EngineOutOfMemoryError
-from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
+from stage_a_pipeline.inference.bisection import generate_after_failure, generate_bisecting
 
 Generate = Callable[[Sequence[Request], GenerationOptions], list[Completion]]
 

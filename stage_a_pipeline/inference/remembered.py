@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from stage_a_pipeline.engines.base import GenerationOptions
 from stage_a_pipeline.errors import PhotoError
-from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_fingerprint
 from stage_a_pipeline.inference.conclusions import summary, unreadable
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.photo_source import ON_DISK, PhotoSource
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 
 
@@ -27,6 +27,7 @@ def remembered_outcomes(
     *,
     metrics: ShardMetrics,
     listeners: Listeners,
+    photos: PhotoSource = ON_DISK,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Outcome]:
     """The outcomes of photos from the first on, in order, up to one that must be asked.
@@ -36,7 +37,7 @@ def remembered_outcomes(
 
     def look(ref: ImageRef) -> str | Rejection:
         try:
-            return read_photo(ref.image.path).sha256
+            return photos.content_hash(ref.image.path)
         except PhotoError as error:
             return unreadable(ref, error, None)
 

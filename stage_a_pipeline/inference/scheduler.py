@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import closing
 from dataclasses import replace
 from typing import Final
@@ -27,6 +27,7 @@ from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.photos_ahead import Photo, PhotosAhead
 from stage_a_pipeline.inference.remembered import count, progress
+from stage_a_pipeline.photo_source import ON_DISK, PhotoSource
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection
 
 _COMMIT_SECONDS: Final = 0.5
@@ -53,6 +54,7 @@ class ShardScheduler:
         generation: GenerationOptions,
         batching: BatchingOptions,
         *,
+        photos: PhotoSource = ON_DISK,
         claims: PhotoClaims | None = None,
         listeners: Listeners | None = None,
         metrics: ShardMetrics | None = None,
@@ -79,6 +81,7 @@ class ShardScheduler:
             journal,
             self._questions,
             batching,
+            photos=photos,
             watch=self._watch,
             metrics=self.metrics,
             clock=clock,
@@ -94,25 +97,27 @@ class ShardScheduler:
         self._twins: dict[PhotoKey, list[ImageRef]] = {}
         self._rejected: dict[PhotoKey, Rejection] = {}
 
-    def run(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
+    def run(self, refs: Iterable[ImageRef]) -> Iterator[Outcome]:
         """Outcomes as they come: one per photo of `refs`, in no promised order. To be called once.
 
-        Photos that `metrics` counted before belong to the shard as well.
+        Photos that `metrics` counted before belong to the shard as well. Where `refs` have no length, more
+        may come while it runs; progress then tells no total.
         """
-        self._total, started = self.metrics.photos + len(refs), self._clock() - self.metrics.seconds
+        ahead = len(refs) if isinstance(refs, Sized) else 0
+        self._total, started = self.metrics.photos + ahead, self._clock() - self.metrics.seconds
         for outcome in self._outcomes(refs):
             count(outcome, self.metrics, seconds=self._clock() - started)
             yield outcome
         self._report_progress()
 
-    def _outcomes(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
+    def _outcomes(self, refs: Iterable[ImageRef]) -> Iterator[Outcome]:
         with closing(self._in_flight):
             yield from self._outcomes_of(refs)
             while self._elsewhere:
                 yield from self._outcomes_of(self._elsewhere.given_up())
                 yield from self._elsewhere.answered()
 
-    def _outcomes_of(self, refs: Sequence[ImageRef]) -> Iterator[Outcome]:
+    def _outcomes_of(self, refs: Iterable[ImageRef]) -> Iterator[Outcome]:
         """Those of some photos; of one that another process is asking just now, none yet."""
         with closing(self._ahead.of(refs)) as ahead:
             for item in ahead:

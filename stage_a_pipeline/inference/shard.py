@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from stage_a_pipeline.engines import (
     Engine,
-    GenerationOptions,
     engine_hash,
     generation_options,
     load_engine,
@@ -25,7 +24,9 @@ from stage_a_pipeline.inference.journal import Fingerprint, Journal, run_fingerp
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.remembered import remembered_outcomes
 from stage_a_pipeline.inference.scheduler import ShardScheduler
+from stage_a_pipeline.inference.shared_journals import Writer, shared_journals
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import Settings
@@ -140,7 +141,7 @@ def run_shard(
     """
     assert task.refs, "an empty shard is not planned"
     settings, worker = task.settings, task.worker
-    work = settings.output.work_dir
+    work, photos = settings.output.work_dir, photo_source(settings)
     warn = listeners.warning or log
     generation = generation_options(settings.engine)
     batching = batching_options(settings, worker.device)
@@ -151,24 +152,31 @@ def run_shard(
         _tell(journal.notices, warn)
         metrics = ShardMetrics()
         for outcome in remembered_outcomes(
-            task.refs, journal, task.recipes, generation, batching, metrics=metrics, listeners=listeners
+            task.refs,
+            journal,
+            task.recipes,
+            generation,
+            batching,
+            metrics=metrics,
+            listeners=listeners,
+            photos=photos,
         ):
             keep(outcome)
         if metrics.photos == len(task.refs):
             return metrics
-        lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
-        held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
+        if settings.engine.uses_device:
+            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
+            held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
         log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
         engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
-        if settings.engine.batch_size == "auto":
-            batching = replace(batching, batch_size=_fitting_rows(engine, task.recipes.values(), generation))
-            log(f"batch size auto: {batching.batch_size} photos at once have room on {worker.device}")
+        batching = fitted(batching, engine, task, log)
         scheduler = ShardScheduler(
             engine,
             journal,
             task.recipes,
             generation,
             batching,
+            photos=photos,
             claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
             listeners=listeners,
             metrics=metrics,
@@ -176,6 +184,12 @@ def run_shard(
         for outcome in scheduler.run(task.refs[metrics.photos :]):
             keep(outcome)
         return metrics
+
+
+def share_journals(task: ShardTask, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+    """See `shared_journals`, for this shard's."""
+    writer = Writer(task.name, task.missions, task.run_id, f"summarise on {task.worker.key}")
+    return shared_journals(task.settings.output, writer, tell)
 
 
 @contextmanager
@@ -193,13 +207,23 @@ def _tell(notices: list[str], warn: Callable[[str], None]) -> None:
         warn(notices.pop(0))
 
 
-def _fitting_rows(engine: Engine, recipes: Collection[Recipe], generation: GenerationOptions) -> int:
-    """What the engine has room for, whichever missions' photos come together. Raises EngineError."""
-    return engine.fitting_rows(
+def fitted(
+    batching: BatchingOptions, engine: Engine, task: ShardTask, log: Callable[[str], None]
+) -> BatchingOptions:
+    """With the batch size that the engine has room for, where the settings leave that to it.
+
+    It is that for whichever missions' photos come together. Raises EngineError.
+    """
+    if task.settings.engine.batch_size != "auto":
+        return batching
+    recipes = task.recipes.values()
+    rows = engine.fitting_rows(
         {recipe.prompt for recipe in recipes},
         max_pixels=max(recipe.max_pixels for recipe in recipes),
-        max_new_tokens=generation.max_new_tokens,
+        max_new_tokens=task.settings.engine.max_new_tokens,
     )
+    log(f"batch size auto: {rows} photos at once have room on {task.worker.device}")
+    return replace(batching, batch_size=rows)
 
 
 def batching_options(settings: Settings, device: str) -> BatchingOptions:
@@ -226,8 +250,11 @@ def _decode_workers(settings: Settings, device: str) -> int:
     workers = settings.inference.decode_workers
     if workers != "auto":
         return workers
-    if device == "cpu":
+    if not settings.engine.uses_device:
+        sharing = len(settings.engine.devices)
+    elif device == "cpu":
         # The other processors are the model's.
         return _FEWEST_DECODERS
-    sharing = sum(other != "cpu" for other in settings.engine.devices)
+    else:
+        sharing = sum(other != "cpu" for other in settings.engine.devices)
     return max(_FEWEST_DECODERS, min(_MOST_DECODERS, len(os.sched_getaffinity(0)) // max(1, sharing)))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from stage_a_pipeline.errors import WorkerError
 from stage_a_pipeline.inference.asking import Audience, Listeners
@@ -20,7 +20,7 @@ from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Ordeal, record_crash
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.inference.prometheus import PrometheusFile
-from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard
+from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard, share_journals
 from stage_a_pipeline.inference.task_files import (
     OutcomeFile,
     Task,
@@ -28,12 +28,26 @@ from stage_a_pipeline.inference.task_files import (
     read_outcomes,
     write_task,
 )
-from stage_a_pipeline.inference.worker_process import WorkerProcess
+from stage_a_pipeline.inference.worker_process import Death, WorkerProcess
 from stage_a_pipeline.storage import ensure_folder
 from stage_a_pipeline.table_files import StoredTable
 
-_LIVES: Final = 4
+LIVES: Final = 4
 """So many workers in a row may die on a device without ending a photo."""
+
+
+class RunTask(Protocol):
+    """Runs a task somewhere, as `run_task` does on this machine."""
+
+    def __call__(
+        self,
+        task: Task,
+        others: Sequence[Worker],
+        folder: Path,
+        audience: Audience,
+        *,
+        stop: threading.Event | None = None,
+    ) -> tuple[StoredTable, ShardMetrics]: ...
 
 
 def run_task(
@@ -50,11 +64,11 @@ def run_task(
     emptied first. `others` are the workers to go on where the task's own device is given up. Raises
     WorkerError when none is left, StoppedError soon after `stop` is set, and what run_shard raises.
     """
-    audience = _with_prometheus(audience, task.shard)
-    if not task.shard.settings.inference.worker_processes:
-        return _run_here(task, folder, audience)
+    audience = with_prometheus(audience, task.shard)
     # Held here as well as by the workers: between two of them, no other run may begin.
-    with claim_missions(task.shard):
+    with claim_missions(task.shard), share_journals(task.shard, audience.warning):
+        if not task.shard.settings.inference.worker_processes:
+            return _run_here(task, folder, audience)
         for place, worker in enumerate([task.shard.worker, *others]):
             if place:
                 audience.warning(f"{worker.key} goes on with shard {task.shard.name}")
@@ -63,12 +77,12 @@ def run_task(
             if metrics is not None:
                 return read_outcomes(folder), metrics
     raise WorkerError(
-        f"worker processes died {_LIVES} times in a row on every device without finishing a photo; what "
+        f"worker processes died {LIVES} times in a row on every device without finishing a photo; what "
         "they died of stands in the log; finished photos are kept, run again to go on"
     )
 
 
-def _with_prometheus(audience: Audience, shard: ShardTask) -> Audience:
+def with_prometheus(audience: Audience, shard: ShardTask) -> Audience:
     """The audience, and the Prometheus file where the settings ask for one."""
     folder, told = shard.settings.output.prometheus_dir, audience.progress
     if folder is None:
@@ -94,21 +108,36 @@ def _run_here(task: Task, folder: Path, audience: Audience) -> tuple[StoredTable
 
 def _run_on(task: Task, folder: Path, audience: Audience, stop: threading.Event) -> ShardMetrics | None:
     """The metrics of the finished shard, or None when the device is given up."""
-    blame, lives = _Blame(task.shard), _LIVES
-    while lives:
+
+    def live() -> ShardMetrics | Death:
         shutil.rmtree(folder, ignore_errors=True)
         write_task(folder, task)
         with WorkerProcess(folder, task.shard.settings.inference.stall_seconds, stop) as process:
-            end = process.listen(audience)
+            return process.listen(audience)
+
+    return outlive(task.shard, live, audience, where=task.shard.worker.key)
+
+
+def outlive(
+    shard: ShardTask, live: Callable[[], ShardMetrics | Death], audience: Audience, *, where: str
+) -> ShardMetrics | None:
+    """Let one worker live after the other until one finishes; None when the device is given up.
+
+    What they had in hand when they died is laid on the photos, in the shard's journal. Raises what `live`
+    raises.
+    """
+    blame, lives = _Blame(shard), LIVES
+    while lives:
+        end = live()
         if isinstance(end, ShardMetrics):
             return end
         if end.finished:
             blame.stands()
-            lives = _LIVES
+            lives = LIVES
         blame.lay_on(end.in_hand)
         lives -= 1
         photos = ", ".join(ordeal.name for ordeal in end.in_hand) or "no photo"
-        audience.warning(f"the worker on {task.shard.worker.key} {end.cause} with {photos} in hand")
+        audience.warning(f"the worker on {where} {end.cause} with {photos} in hand")
     # The device is at fault, not the photos that it failed on.
     blame.withdraw()
     return None

@@ -27,7 +27,7 @@ from stage_a_pipeline.inference.devices import Worker, list_workers
 from stage_a_pipeline.inference.journal import Fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
 from stage_a_pipeline.inference.shard import ShardTask, mission_recipes
-from stage_a_pipeline.inference.supervision import run_task
+from stage_a_pipeline.inference.supervision import RunTask, run_task
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.missions import Mission, MissionTable
 from stage_a_pipeline.records import Group, ImageRef
@@ -45,11 +45,12 @@ def ask_together(
     *,
     run_id: str,
     wanted: Callable[[ImageRef], bool] = lambda _: True,
+    ask: RunTask = run_task,
 ) -> tuple[StoredTable, ShardMetrics]:
     """The outcomes of the wanted photos of these groups, in no promised order, and what they took.
 
     All devices work at the same time. When the shard of one cannot go on, those of the others are
-    finished first. Raises what run_task raises.
+    finished first. `ask` runs each shard. Raises what it raises.
     """
     workers = list_workers(settings.engine.devices)
     dealt = deal_out(enumerate(groups), shards=len(workers), mode=settings.inference.sharding_mode)
@@ -59,7 +60,7 @@ def ask_together(
         task = Task(ShardTask(worker.key, refs, worker, recipes, settings, run_id), groups)
         folder = settings.output.work_dir / "scratch" / run_id / f"task-{worker.key}"
         others = [other for other in workers if other != worker]
-        return run_task(task, others, folder, audience(worker), stop=stop)
+        return ask(task, others, folder, audience(worker), stop=stop)
 
     shards = [
         (worker, chosen)
@@ -121,6 +122,7 @@ def ask_ahead(
     audience: Callable[[Worker], Audience],
     *,
     known: MissionTable,
+    ask: RunTask = run_task,
 ) -> AskedAhead:
     """Ask the sampled photos of several missions together.
 
@@ -132,12 +134,12 @@ def ask_ahead(
     for mission in missions:
         unclaimed = claim_output(locks, mission.name, run_id=run_id, purpose="plan")
         with suppress(DiscoveryError, LockedError), unclaimed:
-            groups[mission.name] = _sampled(mission, settings, known)
+            groups[mission.name] = sampled_groups(mission, settings, known)
     if not groups:
         return AskedAhead({}, None)
     recipes = mission_recipes([mission for mission in missions if mission.name in groups], settings)
     everything = [group for own in groups.values() for group in own]
-    outcomes, metrics = ask_together(everything, recipes, settings, audience, run_id=run_id)
+    outcomes, metrics = ask_together(everything, recipes, settings, audience, run_id=run_id, ask=ask)
     asked, first = {}, 0
     for name, own in groups.items():
         rows = _rows_of(outcomes, first, first + len(own), settings.output.work_dir / "scratch")
@@ -146,7 +148,7 @@ def ask_ahead(
     return AskedAhead(asked, metrics)
 
 
-def _sampled(mission: Mission, settings: Settings, known: MissionTable) -> tuple[Group, ...]:
+def sampled_groups(mission: Mission, settings: Settings, known: MissionTable) -> tuple[Group, ...]:
     """The groups that the run of this mission will sample. Raises DiscoveryError."""
     found = discover_groups(
         settings.require_input_root(),

@@ -2,28 +2,29 @@
 
 `supervision` starts it as `python -m stage_a_pipeline.inference.worker FOLDER DESCRIPTOR`. The folder
 holds the task, and in the end the outcomes; messages go to the descriptor, one JSON object a line.
-Standard input says nothing: that it ends tells the worker to stop, also when the supervisor was killed.
+Standard input says nothing here: that it ends tells the worker to stop, also when the supervisor was killed.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from stage_a_pipeline.errors import StageAError, StoppedError
+from stage_a_pipeline.errors import EngineDiedError, StageAError, StoppedError
 from stage_a_pipeline.inference.asking import Listeners, Watch
 from stage_a_pipeline.inference.journal import Ordeal
-from stage_a_pipeline.inference.metrics import Progress
-from stage_a_pipeline.inference.shard import run_shard
+from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.inference.shard import ShardTask, run_shard
 from stage_a_pipeline.inference.task_files import OutcomeFile, inputs_recorder, read_task
 
 _BEAT_SECONDS: Final = 1.0
@@ -49,7 +50,7 @@ class Channel:
             self._file.write(line)
 
 
-class _SupervisorsWatch(Watch):
+class SupervisorsWatch(Watch):
     """Tells the supervisor which photos are being decoded or asked, and that the shard goes on."""
 
     def __init__(self, channel: Channel, stop: threading.Event) -> None:
@@ -71,26 +72,29 @@ class _SupervisorsWatch(Watch):
             self._channel.send("alive")
 
 
+Work = Callable[[Path, Channel, Watch], ShardMetrics]
+"""What a worker does with its task folder; raises StoppedError soon after its watch does."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the shard of a task folder; the exit code is 0 when it was finished."""
+    return run_worker(arguments, _run_shard, hear=lambda _: None)
+
+
+def run_worker(arguments: Sequence[str], work: Work, *, hear: Callable[[bytes], None]) -> int:
+    """Work in a task folder, and tell how that ended; the exit code is 0 when it was finished.
+
+    `hear` is told every line of standard input, on a thread of its own.
+    """
     folder, descriptor = Path(arguments[0]), int(arguments[1])
     channel, stop = Channel(descriptor), threading.Event()
-    threading.Thread(target=_stop_with_input, args=(stop, os.getppid()), daemon=True).start()
+    threading.Thread(target=_stop_with_input, args=(stop, os.getppid(), hear), daemon=True).start()
     try:
-        task = read_task(folder)
-        listeners = Listeners(
-            progress=lambda progress: _tell_progress(channel, progress),
-            warning=lambda sentence: channel.send("warning", sentence=sentence),
-            inputs=inputs_recorder(task.shard),
-            watch=_SupervisorsWatch(channel, stop),
-        )
-        with OutcomeFile(folder) as outcomes:
-            metrics = run_shard(
-                task.shard,
-                listeners=listeners,
-                log=lambda sentence: channel.send("log", sentence=sentence),
-                keep=outcomes.add,
-            )
+        metrics = work(folder, channel, SupervisorsWatch(channel, stop))
+    except EngineDiedError as error:
+        # A new worker may have more luck: to the supervisor, this one died.
+        channel.send("unexpected", message=str(error))
+        return 1
     except StageAError as error:
         channel.send("error", type=type(error).__name__, message=str(error))
         return 1
@@ -103,18 +107,43 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def listeners_on(channel: Channel, task: ShardTask, watch: Watch) -> Listeners:
+    """Listeners that tell the supervisor."""
+    return Listeners(
+        progress=lambda progress: _tell_progress(channel, progress),
+        warning=lambda sentence: channel.send("warning", sentence=sentence),
+        inputs=inputs_recorder(task),
+        watch=watch,
+    )
+
+
+def _run_shard(folder: Path, channel: Channel, watch: Watch) -> ShardMetrics:
+    task = read_task(folder).shard
+    with OutcomeFile(folder) as outcomes:
+        return run_shard(
+            task,
+            listeners=listeners_on(channel, task, watch),
+            log=lambda sentence: channel.send("log", sentence=sentence),
+            keep=outcomes.add,
+        )
+
+
 def _tell_progress(channel: Channel, progress: Progress) -> None:
     channel.send("progress", **asdict(progress))
 
 
-def _stop_with_input(stop: threading.Event, supervisor: int) -> None:
-    while os.read(0, 1 << 12):
-        pass
+def _stop_with_input(stop: threading.Event, supervisor: int, hear: Callable[[bytes], None]) -> None:
+    with os.fdopen(0, "rb", closefd=False) as lines:
+        for line in lines:
+            hear(line)
     stop.set()
     time.sleep(_ORPHANED_SECONDS)
     if os.getppid() == supervisor:
         time.sleep(_GRACE_SECONDS)
-    # Nobody waits for an orphan's answers, and a command that is started again waits for its claims.
+    # Nobody waits for an orphan's answers, and a command that is started again waits for its claims. What an
+    # engine has started would go on and hold its device.
+    for child in multiprocessing.active_children():
+        child.kill()
     os._exit(1)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from stage_a_pipeline.inference.journal import Ordeal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 
 WORKER: Final = ["-m", "stage_a_pipeline.inference.worker"]
+Keep = Callable[[str, list[dict[str, Any]]], None]
+"""Takes the outcomes of a shard, as rows, from a worker that works on several."""
+
 _LEAST_PATIENCE: Final = 30.0
 _PATIENCE_FACTOR: Final = 20.0
 _GRACE_SECONDS: Final = 10.0
@@ -76,7 +79,14 @@ class Patience:
 class WorkerProcess:
     """One worker process; leaving the block stops it, with all that it has started."""
 
-    def __init__(self, folder: Path, stall_seconds: float, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stall_seconds: float,
+        stop: threading.Event,
+        *,
+        command: Sequence[str] | None = None,
+    ) -> None:
         self._patience = Patience(stall_seconds)
         self._stop = stop
         self._silent_seconds: float | None = None
@@ -84,7 +94,7 @@ class WorkerProcess:
         self._messages = reading
         try:
             self._process = subprocess.Popen(
-                [sys.executable, *WORKER, str(folder), str(writing)],
+                [sys.executable, *(command or WORKER), str(folder), str(writing)],
                 stdin=subprocess.PIPE,
                 pass_fds=[writing],
                 # A signal for the run must reach the run alone, which then stops its workers in order.
@@ -110,7 +120,14 @@ class WorkerProcess:
             self._kill()
             os.close(self._messages)
 
-    def listen(self, audience: Audience) -> ShardMetrics | Death:
+    def tell(self, line: bytes) -> None:
+        """Tell the worker a line; one that is dead hears nothing, and `listen` tells of its end."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def listen(self, audience: Audience, keep: Keep | None = None) -> ShardMetrics | Death:
         """Pass on what the worker tells, until its end. Raises the error that the worker tells."""
         in_hand: dict[str, Ordeal] = {}
         finished, words = 0, None
@@ -134,6 +151,9 @@ class WorkerProcess:
                     audience.warning(message["sentence"])
                 case "log":
                     audience.log(message["sentence"])
+                case "outcomes":
+                    assert keep is not None
+                    keep(message["shard"], message["rows"])
                 case "error":
                     raise _error(message["type"], message["message"])
                 case "unexpected":

@@ -8,6 +8,7 @@ import pytest
 
 from stage_a_pipeline.defs.launch import ASSETS, CHECKS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
+from stage_a_pipeline.places import Place
 from tests.conftest import MISSION
 
 
@@ -21,7 +22,7 @@ def materialiser(folder: Path):
     """A function that materialises a chain whose results go to `folder` unless told otherwise."""
 
     def run(
-        root: Path,
+        root: Place,
         mission: str = MISSION,
         *,
         raise_on_error: bool = True,

@@ -13,6 +13,7 @@ from stage_a_pipeline.defs.previews import (
     records_preview,
 )
 from stage_a_pipeline.evaluation.scores import AttributeScores
+from stage_a_pipeline.photo_source import ON_DISK
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Rejection, Summary
 from tests.conftest import write_photo
 
@@ -35,7 +36,7 @@ def cells(markdown: str) -> list[list[str]]:
 
 
 def test_a_group_is_one_row_with_a_small_inline_picture(hostile):
-    ((photo, name, label, count),) = cells(groups_preview([hostile]).value)
+    ((photo, name, label, count),) = cells(groups_preview([hostile], ON_DISK).value)
     assert photo.startswith("![photo](data:image/jpeg;base64,")
     assert len(photo) < 20_000
     assert (label, count) == ("fail", "1")
@@ -49,7 +50,7 @@ def test_answers_and_reasons_are_escaped(hostile):
         Summary(ref, "sha", HOSTILE, "stop", 1, 1, text=HOSTILE),
         Rejection(ref, "read", "truncated", HOSTILE),
     ]
-    rejected, summarised = cells(outcomes_preview(outcomes).value)
+    rejected, summarised = cells(outcomes_preview(outcomes, ON_DISK).value)
     assert rejected[2].startswith("rejected (read, truncated)".replace("(", r"\(").replace(")", r"\)"))
     for row in (rejected, summarised):
         assert "<script>" not in row[2]
@@ -59,13 +60,13 @@ def test_answers_and_reasons_are_escaped(hostile):
 def test_a_photo_that_cannot_be_shown_says_why(tmp_path):
     broken = group(tmp_path, "g")
     broken.images[0].path.write_bytes(b"")
-    ((photo, *_),) = cells(groups_preview([broken]).value)
+    ((photo, *_),) = cells(groups_preview([broken], ON_DISK).value)
     assert photo == "(empty)"
 
 
 def test_long_answers_are_shortened_to_one_line(hostile):
     outcome = Summary(ImageRef(0, 1, hostile), "sha", "x", "stop", 1, 1, text="长" * 500 + "\n二")
-    ((_, _, text),) = cells(outcomes_preview([outcome]).value)
+    ((_, _, text),) = cells(outcomes_preview([outcome], ON_DISK).value)
     assert len(text) == 320
     assert text.endswith("…")
 

@@ -7,7 +7,9 @@ import pytest
 
 from stage_a_pipeline.cleaning import clean_summary, defect
 from stage_a_pipeline.demo.tree import write_demo_tree
+from stage_a_pipeline.evaluation.document import evaluation_paths
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
+from stage_a_pipeline.storage import read_bytes
 from tests.conftest import BRACKETS
 from tests.defs.conftest import materialiser
 
@@ -93,3 +95,31 @@ def test_engine_batches_modes_order_devices_and_resume_point_never_change_the_by
     metadata = result.asset_materializations_for_node("stage_a_summaries.merge_shards")[0].metadata
     share_reused = metadata["reused"].value / metadata["photos"].value
     assert share_reused == pytest.approx(finished_before, abs=0.15)
+
+
+def test_photos_workbook_truth_and_results_in_s3_give_the_same_bytes(tmp_path, reference, root, store):
+    folder, _ = reference
+    store.put_tree(root, "in")
+    result = materialiser(tmp_path)(
+        store.place("in"),
+        BRACKETS,
+        engine=REAL,
+        fail_reasons={"workbook": f"{store.url}/in/reviews.xlsx"},
+        output={"output_dir": f"{store.url}/out", "local_work_dir": str(tmp_path / "work")},
+    )
+    here, there = output_paths(folder / "out", BRACKETS), output_paths(store.place("out"), BRACKETS)
+    assert read_bytes(there.jsonl) == here.jsonl.read_bytes()
+    told = here.rejected.read_bytes().replace(str(root).encode(), f"{store.url}/in".encode())
+    assert read_bytes(there.rejected) == told
+    scores = []
+    for root_given, out in ((root, folder / "out"), (store.place("in"), store.place("out"))):
+        score = json.loads(read_bytes(evaluation_paths(out, BRACKETS).document))
+        assert (score.pop("root"), score.pop("truth")) == (str(root_given), f"{root_given}/truth.jsonl")
+        del score["rejected"]
+        scores.append(score)
+    assert scores[0] == scores[1]
+    delivered = result.asset_materializations_for_node("stage_a_jsonl")[0].metadata
+    assert delivered["jsonl"].value == str(there.jsonl)
+    groups = result.asset_materializations_for_node("image_groups")[0].metadata
+    assert "data:image/jpeg;base64" in groups["preview"].value
+    assert "(unreadable)" not in groups["preview"].value

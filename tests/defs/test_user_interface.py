@@ -263,7 +263,9 @@ def test_the_asset_page_shows_the_partition_and_its_figures(materialised, workpl
         chromium.close()
 
 
-def test_the_demo_s_interface_stops_with_its_command_and_leaves_nothing_running(workplace):
+def test_the_demo_s_interface_stops_with_its_command_and_leaves_nothing_running(workplace, monkeypatch):
+    # What the README has people export is not the demo's.
+    monkeypatch.setenv("STAGE_A_OUTPUT_DIR", "/nowhere")
     port, log = free_port(), workplace / "demo_ui.log"
     stage_a = str(Path(sys.executable).with_name("stage-a"))
     with log.open("wb") as output:
@@ -275,6 +277,7 @@ def test_the_demo_s_interface_stops_with_its_command_and_leaves_nothing_running(
         )
     try:
         wait_until_up(Server(f"http://127.0.0.1:{port}"), process, log)
+        assert "STAGE_A_OUTPUT_DIR" not in psutil.Process(process.pid).environ()
         process.terminate()
         process.wait(60)
         # Code servers go a moment after the command.

@@ -33,7 +33,7 @@ def test_keys_and_values_of_the_4b_shape_take_147_kilobytes_a_token(config):
 
 
 def test_slots_that_grow_in_steps_take_whole_steps(config, requests, monkeypatch):
-    from stage_a_pipeline.engines import qwen3vl
+    from stage_a_pipeline.engines import qwen3vl_on_device
 
     def cells(tokens, growth):
         memory, none = (
@@ -47,7 +47,7 @@ def test_slots_that_grow_in_steps_take_whole_steps(config, requests, monkeypatch
     engine = RefillEngine(
         resolve_checkpoint("builtin"), EngineSettings(), "cpu", policy=replace(CPU, growth=8192)
     )
-    monkeypatch.setattr(qwen3vl, "free_bytes", lambda _device: 256 * 1024**2)
+    monkeypatch.setattr(qwen3vl_on_device, "free_bytes", lambda _device: 256 * 1024**2)
     prompts = [requests[0].prompt]
     rows = [engine.fitting_rows(prompts, max_pixels=10**5, max_new_tokens=limit) for limit in (256, 4096)]
     assert rows[0] == rows[1] < 32
@@ -89,11 +89,11 @@ def test_free_memory_is_that_of_the_machine_or_its_container(monkeypatch, tmp_pa
 def test_a_small_model_has_room_for_as_many_rows_as_a_cpu_can_use_and_for_fewer_long_answers(
     requests, monkeypatch
 ):
-    from stage_a_pipeline.engines import qwen3vl
+    from stage_a_pipeline.engines import qwen3vl_on_device
 
     prompts = [request.prompt for request in requests]
     free = 256 * 1024**2
-    monkeypatch.setattr(qwen3vl, "free_bytes", lambda _device: free)
+    monkeypatch.setattr(qwen3vl_on_device, "free_bytes", lambda _device: free)
     for engine_class in (RefillEngine, TransformersEngine):
         engine = engine_class(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
         few = engine.fitting_rows(prompts, max_pixels=10**6, max_new_tokens=100_000)

@@ -137,9 +137,11 @@ class Workplace:
         """Every photo that engines were asked, as often as they were."""
         return self.asked_file.read_text("utf-8").splitlines() if self.asked_file.exists() else []
 
-    def wait_for_answers(self, count: int, process: psutil.Popen | None = None) -> None:
+    def wait_for_answers(
+        self, count: int, process: psutil.Popen | None = None, *, seconds: float = 60
+    ) -> None:
         """Wait until the journals hold so many answers; fail when the process ends before."""
-        wait_until(lambda: self.answers().total() >= count, f"{count} answers", process)
+        wait_until(lambda: self.answers().total() >= count, f"{count} answers", process, seconds)
 
     def clear_up(self) -> None:
         for process in self._started:
@@ -149,9 +151,9 @@ class Workplace:
             process.wait()
 
 
-def finish(process: psutil.Popen) -> Ended:
+def finish(process: psutil.Popen, seconds: float = 240) -> Ended:
     """Wait for the end of a command."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=seconds)
     return Ended(process.returncode, _on_one_line(output))
 
 

@@ -4,9 +4,9 @@ import weakref
 import pytest
 from PIL import Image as Pillow
 
-from stage_a_pipeline.engines.base import Completion, Request
+from stage_a_pipeline.engines.base import Completion, EngineFailure, Request
 from stage_a_pipeline.errors import EngineContractError, EngineError, EngineOutOfMemoryError, StoppedError
-from stage_a_pipeline.inference.bisection import EngineFailure, generate_after_failure, generate_bisecting
+from stage_a_pipeline.inference.bisection import generate_after_failure, generate_bisecting
 from stage_a_pipeline.prompts import Prompt
 
 PIXEL = Pillow.new("RGB", (1, 1))

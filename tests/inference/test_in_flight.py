@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image as Pillow
 
-from stage_a_pipeline.engines.base import BatchUsage, Completion, GenerationOptions, Request
+from stage_a_pipeline.engines.base import BatchUsage, Completion, EngineFailure, GenerationOptions, Request
 from stage_a_pipeline.engines.fake import FakeBehaviour, FakeEngine, Fault
 from stage_a_pipeline.errors import (
     EngineContractError,
@@ -13,7 +13,6 @@ from stage_a_pipeline.errors import (
 )
 from stage_a_pipeline.inference.asking import Listeners
 from stage_a_pipeline.inference.batching import Budget
-from stage_a_pipeline.inference.bisection import EngineFailure
 from stage_a_pipeline.inference.in_flight import InFlight
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.prompts import Prompt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stage_a_pipeline.bench.scale import run_command
+from stage_a_pipeline.bench.scale import run_command, watch_peaks
 from stage_a_pipeline.jsonl import output_paths, read_manifest
 from tests.conftest import MISSION, write_photo
 
@@ -36,7 +36,8 @@ def peaks(tmp_path_factory):
     found = []
     for photos in (FEW, MANY):
         write_tree(folder / str(photos) / "in", jpeg, photos)
-        found.append(run_command(folder / str(photos)))
+        place = folder / str(photos)
+        found.append(run_command(place, root=place / "in", watch=watch_peaks))
         manifest = read_manifest(output_paths(folder / str(photos) / "out", MISSION).manifest)
         assert manifest.photos.written == photos
     return found

@@ -2,10 +2,10 @@
 
 import pytest
 
+from stage_a_pipeline import photo_source
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.engines.base import GenerationOptions
 from stage_a_pipeline.engines.fake import FakeEngine
-from stage_a_pipeline.inference import remembered
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.journal import Journal
@@ -72,8 +72,8 @@ def test_a_photo_that_cannot_be_read_is_rejected_and_keeps_nobody_waiting(refs, 
 
 def test_every_photo_of_a_finished_shard_is_read_once(refs, journal, monkeypatch):
     ask(refs, journal)
-    read, real = [], remembered.read_photo
-    monkeypatch.setattr(remembered, "read_photo", lambda path: read.append(path) or real(path))
+    read, real = [], photo_source.read_photo
+    monkeypatch.setattr(photo_source, "read_photo", lambda path: read.append(path) or real(path))
     recall(refs, journal)
     assert sorted(read) == sorted(ref.image.path for ref in refs)
 

@@ -1,0 +1,1 @@
+"""The photos of a run on the hosts of a Ray cluster: the same workers, with actors in between."""

@@ -1,0 +1,49 @@
+"""What Kubernetes is asked for on behalf of a run or a step. Nobody else looks at these tags."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.settings import Settings
+
+TAG = "dagster-k8s/config"
+
+
+def shard_tags(settings: Settings) -> Mapping[str, Any]:
+    """Tags of the op that summarises a shard: in a pod of its own, the GPUs of a device."""
+    return _gpus(max(map(len, _gpus_by_device(settings)), default=0), settings)
+
+
+def run_tags(settings: Settings) -> Mapping[str, Any]:
+    """Tags of a job: the pod of its run holds a GPU per device, unless steps have pods of their own."""
+    own_pods = settings.execution.executor == "k8s"
+    return _gpus(0 if own_pods else len(set().union(*_gpus_by_device(settings))), settings)
+
+
+def pod_per_step() -> dg.ExecutorDefinition:
+    """The executor that starts a pod for every step. ConfigurationError where dagster-k8s is missing."""
+    try:
+        from dagster_k8s import k8s_job_executor
+    except ImportError as error:
+        raise ConfigurationError(
+            'execution.executor = "k8s" needs dagster-k8s; install stage-a-pipeline[k8s], '
+            "or leave the setting out"
+        ) from error
+    return k8s_job_executor
+
+
+def _gpus_by_device(settings: Settings) -> list[set[str]]:
+    """The numbers of each CUDA device's GPUs: `cuda:0+1` has two."""
+    if not settings.engine.uses_device:
+        return []
+    cuda = (device for device in settings.engine.devices if device.startswith("cuda"))
+    return [set(device.removeprefix("cuda:").split("+")) for device in cuda]
+
+
+def _gpus(count: int, settings: Settings) -> Mapping[str, Any]:
+    if not count:
+        return {}
+    limits = {settings.execution.gpu_resource: str(count)}
+    return {TAG: {"container_config": {"resources": {"limits": limits}}}}

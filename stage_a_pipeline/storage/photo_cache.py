@@ -1,0 +1,83 @@
+"""Photos of an object store on this machine's disk, within a bound: those not used for longest go first."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from upath import UPath
+
+from stage_a_pipeline.storage import objects
+from stage_a_pipeline.storage.failures import output_errors
+from stage_a_pipeline.storage.fetched import fetch_file
+from stage_a_pipeline.storage.known_hashes import object_key
+from stage_a_pipeline.storage.temporary import TEMPORARY
+
+_KEPT_SHARE: Final = 3 / 4
+_LOOK_AFTER_SHARE: Final = 1 / 64
+"""Sixteen processes that each add so much before they look again stay within the bound together."""
+
+_LONGEST_FETCH_SECONDS: Final = 3600.0
+"""What began longer ago is of a process that was killed."""
+
+
+class PhotoCache:
+    """Files by the URL, size and version of their object; safe among threads and processes.
+
+    A file is there whole or not at all, and outlives its removal for whoever has it open. Raises OSError
+    for what is wrong with an object, OutputError for what is wrong with the folder.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+        self._folder = folder
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        # What earlier runs have left counts as well: the first photo looks.
+        self._added = limit_bytes
+
+    def open(self, place: UPath, state: objects.ObjectState) -> BinaryIO:
+        """The content that the object had in that state, fetched where it is not here yet."""
+        path = self._folder / object_key(place, state)
+        with suppress(FileNotFoundError):
+            kept = path.open("rb")
+            if os.fstat(kept.fileno()).st_size == state.size:
+                os.utime(kept.fileno())
+                return kept
+            # A machine that lost its power may have kept the name and lost the content.
+            kept.close()
+        fetched = fetch_file(place, path, state)
+        self._count(state.size)
+        return fetched
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self._added += size
+            if self._added >= self._limit * _LOOK_AFTER_SHARE:
+                self._added = 0
+                self._make_room()
+
+    def _make_room(self) -> None:
+        found = sorted(self._files())
+        total = sum(size for _, size, _ in found)
+        for _, size, path in found:
+            if total <= self._limit * _KEPT_SHARE:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """When each file was last used, its size, and where it is; not those that are being fetched."""
+        with output_errors(self._folder), os.scandir(self._folder) as entries:
+            for entry in entries:
+                # Another process may be making room too.
+                with suppress(FileNotFoundError):
+                    status = entry.stat()
+                    being_fetched = fnmatchcase(entry.name, TEMPORARY.format("*"))
+                    if not being_fetched or status.st_mtime < time.time() - _LONGEST_FETCH_SECONDS:
+                        yield status.st_mtime, status.st_size, Path(entry.path)

@@ -1,0 +1,98 @@
+"""The tags that ask Kubernetes for GPUs, and the executor that starts a pod per step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import kubernetes_validate
+
+from stage_a_pipeline.defs.kubernetes import run_tags, shard_tags
+from stage_a_pipeline.settings import Settings, load_settings
+from tests.deploy.chart import KUBERNETES, VALUES, container_of, job_manifest, merged
+from tests.deploy.conftest import ROOT
+
+
+def settings(**environment: str) -> Settings:
+    return load_settings(environ=environment)
+
+
+def limits(values: Mapping[str, Any], tags: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the container of a pod with such tags may use, in a Job that Kubernetes takes."""
+    stored = dg.op(name="tagged", tags=tags)(lambda: None).tags
+    manifest = job_manifest(values, stored)
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    found: Mapping[str, str] = container_of(manifest)["resources"]["limits"]
+    return found
+
+
+def test_on_a_cpu_nobody_asks_for_a_gpu():
+    for executor in ("auto", "k8s"):
+        on_cpu = settings(STAGE_A_EXECUTOR=executor)
+        assert not shard_tags(on_cpu)
+        assert not run_tags(on_cpu)
+
+
+def test_with_a_pod_per_run_the_job_asks_for_as_many_gpus_as_there_are_devices():
+    chosen = settings(STAGE_A_DEVICES="cuda:0,cuda:1,cuda:1")
+    values = merged(*VALUES["gpu per run"])
+    assert limits(values, run_tags(chosen)) == {"memory": "32Gi", "nvidia.com/gpu": "2"}
+    assert limits(values, {}) == {"memory": "32Gi", "nvidia.com/gpu": "1"}, "runs of other jobs get one"
+
+
+def test_with_a_pod_per_step_the_op_that_summarises_asks_for_one_gpu_and_the_job_for_none():
+    chosen = settings(STAGE_A_EXECUTOR="k8s", STAGE_A_DEVICES="cuda:0,cuda:0")
+    values = merged(*VALUES["gpu per step"])
+    assert limits(values, shard_tags(chosen)) == {"memory": "32Gi", "nvidia.com/gpu": "1"}
+    assert limits(values, run_tags(chosen)) == {"memory": "32Gi"}
+
+
+def test_a_device_of_two_gpus_asks_for_two(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[engine]\nengine = "vllm"\ndevices = ["cuda:0+1", "cuda:2+3"]\n')
+    by_run, by_step = (
+        settings(STAGE_A_SETTINGS=str(file), STAGE_A_EXECUTOR=each) for each in ("auto", "k8s")
+    )
+    assert limits(merged(*VALUES["gpu per run"]), run_tags(by_run))["nvidia.com/gpu"] == "4"
+    assert limits(merged(*VALUES["gpu per step"]), shard_tags(by_step))["nvidia.com/gpu"] == "2"
+
+
+def test_a_gpu_may_have_another_name(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[execution]\ngpu_resource = "amd.com/gpu"\n[engine]\ndevices = ["cuda:0"]\n')
+    chosen = settings(STAGE_A_SETTINGS=str(file))
+    assert limits(merged("values.yaml"), shard_tags(chosen)) == {"memory": "8Gi", "amd.com/gpu": "1"}
+
+
+def load_definitions(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", f"from stage_a_pipeline.definitions import defs\n{program}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_code_location_carries_the_executor_and_the_tags_of_its_settings():
+    program = (
+        "import json; from stage_a_pipeline.defs import stage_a\n"
+        "job = defs.resolve_job_def('stage_a_mission')\n"
+        "ops = (stage_a.plan_shards, stage_a.summarise_shard, stage_a.merge_shards)\n"
+        "print(json.dumps([job.executor_def.name, job.run_tags, *[list(op.tags) for op in ops]]))"
+    )
+    done = load_definitions(program, STAGE_A_EXECUTOR="k8s", STAGE_A_DEVICES="cuda:0,cuda:0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["k8s", {}, [], ["dagster-k8s/config"], []]
+
+
+def test_without_dagster_k8s_the_executor_says_what_to_install(tmp_path):
+    (tmp_path / "dagster_k8s.py").write_text("raise ImportError('not here')\n")
+    done = load_definitions("", STAGE_A_EXECUTOR="k8s", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 1
+    assert "install stage-a-pipeline[k8s], or leave the setting out" in done.stderr

@@ -1,0 +1,189 @@
+"""What Kubernetes would be given: Helm values and manifests, and the pods that dagster-k8s makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from dagster._config import process_config, resolve_to_config_type
+from dagster_k8s import K8sRunLauncher
+
+from stage_a_pipeline.settings import load_settings
+from tests.deploy.chart import (
+    FOLDER,
+    KUBERNETES,
+    LAUNCHER,
+    VALUES,
+    container_of,
+    in_dagster_yaml,
+    job_manifest,
+    launcher_of,
+    merged,
+)
+from tests.deploy.conftest import DEPLOY, ROOT
+
+CHART: Mapping[str, set[str]] = {
+    "": {
+        "global", "generatePostgresqlPasswordSecret", "postgresql", "dagster-user-deployments", "runLauncher",
+        "dagsterWebserver", "dagsterDaemon", "telemetry",
+    },
+    "postgresql": {
+        "enabled", "postgresqlHost", "postgresqlUsername", "postgresqlDatabase", "postgresqlScheme",
+        "postgresqlParams", "service",
+    },
+    "deployment": {
+        "name", "image", "port", "dagsterApiGrpcArgs", "includeConfigInLaunchedRuns", "envConfigMaps",
+        "envSecrets", "resources", "podSecurityContext", "securityContext", "volumes", "volumeMounts",
+        "startupProbe", "readinessProbe", "nodeSelector", "tolerations",
+    },
+    LAUNCHER: {
+        "imagePullPolicy", "loadInclusterConfig", "failPodOnRunFailure", "envConfigMaps", "envSecrets",
+        "volumes", "volumeMounts", "resources", "securityContext", "runK8sConfig",
+    },
+    "runK8sConfig": {
+        "containerConfig", "podSpecConfig", "podTemplateSpecMetadata", "jobSpecConfig", "jobMetadata",
+    },
+    "dagsterWebserver": {
+        "image", "service", "podSecurityContext", "securityContext", "volumes", "volumeMounts", "resources",
+    },
+    "dagsterDaemon": {
+        "enabled", "image", "podSecurityContext", "securityContext", "volumes", "volumeMounts", "resources",
+        "runCoordinator", "runMonitoring", "runRetries",
+    },
+}  # fmt: skip
+"""Keys of Dagster's chart that these values may use, by place. It takes unknown ones without a word."""
+
+
+@pytest.fixture(params=list(VALUES))
+def values(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return merged(*VALUES[request.param])
+
+
+# Helm values
+
+
+def test_the_values_use_keys_of_the_chart_only(values):
+    places = {
+        "": values,
+        "postgresql": values["postgresql"],
+        "deployment": values["dagster-user-deployments"]["deployments"][0],
+        LAUNCHER: launcher_of(values),
+        "runK8sConfig": launcher_of(values)["runK8sConfig"],
+        "dagsterWebserver": values["dagsterWebserver"],
+        "dagsterDaemon": values["dagsterDaemon"],
+    }
+    assert {place: set(given) - CHART[place] for place, given in places.items()} == {
+        place: set() for place in places
+    }
+
+
+def test_dagster_takes_the_run_launcher_that_the_chart_writes(values):
+    schema = resolve_to_config_type(K8sRunLauncher.config_type())
+    result = process_config(schema, in_dagster_yaml(values))
+    assert result.success, result.errors
+
+
+def test_kubernetes_takes_the_pod_of_a_run(values):
+    kubernetes_validate.validate(job_manifest(values), KUBERNETES, strict=True)
+
+
+def test_no_pod_runs_as_root_or_writes_to_its_image(values):
+    pod = job_manifest(values)["spec"]["template"]["spec"]
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    written = [values["dagsterWebserver"], values["dagsterDaemon"], deployment]
+    pods = [(pod["securityContext"], container_of(job_manifest(values))["securityContext"])]
+    pods += [(service["podSecurityContext"], service["securityContext"]) for service in written]
+    for of_pod, of_container in pods:
+        assert of_pod["runAsNonRoot"]
+        assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert of_container["readOnlyRootFilesystem"]
+        assert not of_container["allowPrivilegeEscalation"]
+        assert of_container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_pods_user_is_the_image_s(values, image):
+    user = launcher_of(values)["runK8sConfig"]["podSpecConfig"]["securityContext"]
+    assert f"{user['runAsUser']}:{user['runAsGroup']}" == image.values("USER")[-1]
+
+
+def test_no_secret_stands_in_the_values(values):
+    def secrets(given: object, path: str = "") -> Iterator[str]:
+        if isinstance(given, dict):
+            for key, value in given.items():
+                yield from secrets(value, f"{path}.{key}")
+        elif isinstance(given, list):
+            for value in given:
+                yield from secrets(value, path)
+        elif isinstance(given, str) and any(word in path.lower() for word in ("password", "secret", "token")):
+            yield path
+
+    assert set(secrets(values)) == {".global.postgresqlSecretName"}
+    (password,) = [
+        entry for entry in container_of(job_manifest(values))["env"] if "PASSWORD" in entry["name"]
+    ]
+    assert password == {
+        "name": "DAGSTER_PG_PASSWORD",
+        "valueFrom": {"secretKeyRef": {"name": "stage-a-postgresql", "key": "postgresql-password"}},
+    }
+
+
+def test_the_certificate_of_the_database_is_checked(values):
+    assert values["postgresql"]["postgresqlParams"]["sslmode"] == "verify-full"
+    documented = yaml.safe_load((DEPLOY / "dagster.yaml").read_text("utf-8"))
+    scheme = documented["storage"]["postgres"]["postgres_db"]["scheme"]
+    assert values["postgresql"]["postgresqlScheme"] == scheme
+
+
+def test_the_code_server_is_started_as_in_the_image(values, image):
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    command = image.command("CMD")
+    assert command[:3] == ["dagster", "api", "grpc"], "the chart puts these before the arguments"
+    assert command[-2:] == deployment["dagsterApiGrpcArgs"]
+    assert str(deployment["port"]) in command
+
+
+def test_the_chart_s_version_is_dagster_s():
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").split())
+    assert f"--version {pins['dagster']} " in (FOLDER / "values.yaml").read_text("utf-8")
+
+
+# Manifests
+
+
+@pytest.fixture(scope="session")
+def manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FOLDER / "stage-a.yaml").read_text("utf-8")))
+
+
+def test_kubernetes_takes_the_manifests(manifests):
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_what_the_values_refer_to_is_in_the_manifests(values, manifests):
+    named = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    job = job_manifest(values)
+    volumes = [entry for entry in job["spec"]["template"]["spec"]["volumes"] if "emptyDir" not in entry]
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    maps = {entry["configMapRef"]["name"] for entry in container_of(job)["envFrom"]}
+    maps |= {entry["name"] for entry in deployment["envConfigMaps"]}
+    referred = {("PersistentVolumeClaim", entry["persistentVolumeClaim"]["claimName"]) for entry in volumes}
+    referred |= {("ConfigMap", name) for name in maps}
+    assert len(referred) == 3
+    assert referred <= named
+
+
+def test_the_code_location_loads_with_the_settings_of_the_manifests(manifests):
+    (settings,) = [manifest["data"] for manifest in manifests if manifest["kind"] == "ConfigMap"]
+    mounted = {
+        mount["mountPath"] for mount in container_of(job_manifest(merged("values.yaml")))["volumeMounts"]
+    }
+    assert mounted == {settings["STAGE_A_INPUT_ROOT"], settings["STAGE_A_OUTPUT_DIR"], "/tmp"}
+    # Beside what Kubernetes tells every container of this namespace about the service of the code server.
+    links = {"STAGE_A_SERVICE_HOST": "10.0.0.7", "STAGE_A_PORT_4000_TCP": "tcp://10.0.0.7:4000"}
+    loaded = load_settings(environ=settings | links)
+    assert loaded.execution.executor == "auto"
+    assert loaded.engine.devices == ("cpu",)
