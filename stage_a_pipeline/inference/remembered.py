@@ -52,7 +52,8 @@ def remembered_outcomes(
             if isinstance(outcome, Rejection) and listeners.warning is not None:
                 listeners.warning(f"photo rejected ({outcome.reason}): {outcome.detail}")
             count(outcome, metrics, seconds=clock() - started)
-            if listeners.progress is not None and metrics.photos % batching.batch_size == 0:
+            due = metrics.photos % batching.batch_size == 0 or metrics.photos == len(refs)
+            if due and listeners.progress is not None:
                 listeners.progress(progress(metrics, total=len(refs)))
             yield outcome
 

@@ -78,6 +78,13 @@ def test_every_photo_of_a_finished_shard_is_read_once(refs, journal, monkeypatch
     assert sorted(read) == sorted(ref.image.path for ref in refs)
 
 
+def test_progress_ends_at_the_total_where_nothing_is_asked(refs, journal):
+    ask(refs, journal)
+    told = []
+    recall(refs[:11], journal, progress=told.append)
+    assert (told[-1].done, told[-1].total) == (11, 11)
+
+
 def test_the_scheduler_goes_on_counting(refs, journal):
     ask(refs[:5], journal)
     metrics, told = ShardMetrics(), []
