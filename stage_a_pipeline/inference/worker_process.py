@@ -30,6 +30,7 @@ _LEAST_PATIENCE: Final = 30.0
 _PATIENCE_FACTOR: Final = 20.0
 _GRACE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.5
+_PIPE_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,15 @@ class WorkerProcess:
         self._patience = Patience(stall_seconds)
         self._stop = stop
         self._silent_seconds: float | None = None
+        self._untold = bytearray()
+        self._telling = threading.Lock()
         reading, writing = os.pipe()
         self._messages = reading
         try:
             self._process = subprocess.Popen(
                 [sys.executable, *(command or WORKER), str(folder), str(writing)],
                 stdin=subprocess.PIPE,
+                bufsize=0,
                 pass_fds=[writing],
                 # A signal for the run must reach the run alone, which then stops its workers in order.
                 start_new_session=True,
@@ -105,14 +109,16 @@ class WorkerProcess:
             raise
         finally:
             os.close(writing)
+        assert self._process.stdin is not None
+        self._input = self._process.stdin
+        os.set_blocking(self._input.fileno(), False)
 
     def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.close()
+            self._input.close()
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             pass
@@ -121,11 +127,13 @@ class WorkerProcess:
             os.close(self._messages)
 
     def tell(self, line: bytes) -> None:
-        """Tell the worker a line; one that is dead hears nothing, and `listen` tells of its end."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+        """Tell the worker a line, from any thread; what it is too slow to read is told while `listen` runs.
+
+        One that is dead hears nothing, and `listen` tells of its end.
+        """
+        with self._telling:
+            self._untold += line
+            self._tell_on()
 
     def listen(self, audience: Audience, keep: Keep | None = None) -> ShardMetrics | Death:
         """Pass on what the worker tells, until its end. Raises the error that the worker tells."""
@@ -166,7 +174,11 @@ class WorkerProcess:
         """Messages until the worker's end, or until it has been silent for too long."""
         rest, silent, looked = b"", 0.0, time.monotonic()
         while not self._stop.is_set():
-            has_spoken = select.select([self._messages], [], [], _POLL_SECONDS)[0]
+            writing = [self._input] if self._untold else []
+            has_spoken, has_room, _ = select.select([self._messages], writing, [], _POLL_SECONDS)
+            if has_room:
+                with self._telling:
+                    self._tell_on()
             # What this process spent stopped, or telling others, is no silence of the worker's.
             silent += min(time.monotonic() - looked, 2 * _POLL_SECONDS)
             if has_spoken:
@@ -183,6 +195,14 @@ class WorkerProcess:
                 return
             looked = time.monotonic()
         raise StoppedError
+
+    def _tell_on(self) -> None:
+        """As much of what is not told yet as the pipe has room for: a worker that hangs reads nothing."""
+        try:
+            while self._untold and (told := self._input.write(self._untold[:_PIPE_BYTES])):
+                del self._untold[:told]
+        except BrokenPipeError:
+            self._untold.clear()
 
     def _cause(self, words: str | None) -> str:
         if self._silent_seconds is not None:

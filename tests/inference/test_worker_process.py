@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -76,3 +77,45 @@ def test_what_the_supervisor_spends_elsewhere_is_no_silence_of_the_worker(
         death = process.listen(Audience(None, slow, slow))
     assert len(heard) == messages
     assert "ended with code 0" in death.cause
+
+
+def a_worker(tmp_path, stall_seconds, program):
+    """A process of this program, which has the descriptor for messages as its last argument."""
+    script = tmp_path / "worker.py"
+    script.write_text("import json, os, sys, time\n" + program)
+    return WorkerProcess(tmp_path, stall_seconds, threading.Event(), command=[str(script)])
+
+
+def test_a_worker_that_reads_nothing_keeps_nobody_who_tells_it_something(tmp_path):
+    """As one that hangs while it is imported: far more lines than the pipe has room for."""
+    pool = ThreadPoolExecutor(1)
+    with a_worker(tmp_path, 2.0, "time.sleep(600)\n") as process:
+        told = pool.submit(lambda: [process.tell(b"x" * 50_000 + b"\n") for _ in range(50)])
+        try:
+            told.result(timeout=30)
+            death = process.listen(Audience(None, print, print))
+        finally:
+            # Whoever is kept after all is let go.
+            process._process.kill()
+    assert "gave no sign of life for 2 s" in death.cause
+
+
+def test_a_slow_worker_hears_every_line_in_order_while_it_is_listened_to(tmp_path):
+    program = (
+        "time.sleep(1)\n"
+        "for line in sys.stdin.buffer:\n"
+        "    number = int(line.split()[0])\n"
+        "    told = json.dumps({'kind': 'log', 'sentence': str(number)})\n"
+        "    os.write(int(sys.argv[-1]), told.encode() + b'\\n')\n"
+        "    if number == 59: break\n"
+    )
+    heard = []
+    with a_worker(tmp_path, 60.0, program) as process, ThreadPoolExecutor(1) as pool:
+        for number in range(30):
+            process.tell(b"%d " % number + b"x" * 50_000 + b"\n")
+        later = pool.submit(
+            lambda: [process.tell(b"%d " % number + b"x" * 50_000 + b"\n") for number in range(30, 60)]
+        )
+        process.listen(Audience(None, print, heard.append))
+        later.result()
+    assert heard == list(map(str, range(60)))
