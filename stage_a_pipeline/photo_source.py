@@ -130,11 +130,14 @@ class PhotosInStore:
             raise self._outage from error
 
 
-def photo_source(settings: Settings) -> PhotoSource:
-    """The source of the photos below the settings' input root."""
+def photo_source(settings: Settings, *, cache_folder: Path | None = None) -> PhotoSource:
+    """The source of the photos below the settings' input root.
+
+    Those of an object store are kept in `cache_folder`, or in the output folder.
+    """
     root = settings.discovery.input_root
     if root is None or isinstance(root, Path):
         return ON_DISK
     work = settings.output.work_dir
-    cache = PhotoCache(work / "photos", limit_bytes=settings.discovery.photo_cache_mib * _MIB)
+    cache = PhotoCache(cache_folder or work / "photos", limit_bytes=settings.discovery.photo_cache_mib * _MIB)
     return PhotosInStore(root, cache, KnownHashes(work / "photos.sha256"))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stage_a_pipeline.cluster.host import Host
-from stage_a_pipeline.cluster.messages import Brief, Done, Failed, Pulse, Ready, absolute
+from stage_a_pipeline.cluster.messages import Brief, Done, Failed, Pulse, Ready, for_hosts
 from stage_a_pipeline.cluster.resources import actor_needs, actor_options, cluster_has
 from stage_a_pipeline.cluster.shards import Shard, ShardQueue
-from stage_a_pipeline.errors import ClusterError, EngineContractError, StoppedError
+from stage_a_pipeline.errors import ClusterError, EngineContractError, PhotoError, StoppedError, StoreError
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.metrics import ShardMetrics, merge_metrics
 from stage_a_pipeline.records import ImageRef
@@ -24,20 +25,27 @@ _PULSE_SECONDS: Final = 1.0
 _TELL_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 5.0
 _LOSSES: Final = 4
-_SPARE_THREADS: Final = 4
+_MAY_PASS: Final = (PhotoError.__name__, StoreError.__name__)
+_RESTS_SECONDS: Final = (10.0, 60.0)
+"""What may pass on a host is waited for so long, each time that it fails without finishing a shard."""
 
 
 @dataclass(slots=True, eq=False)
 class _Actor:
-    """An actor as the run sees it. `heard` is how much of the news it has been told."""
+    """An actor as the run sees it. `heard` is how much of the news it has been told.
+
+    `failures` is how many actors failed in its place since one of them has finished a shard. `silent` are the
+    seconds since it was asked for its pulse.
+    """
 
     key: str
     handle: Any
+    failures: int
     ready: bool = False
     host: str = "a host that has not told its name"
     heard: int = 0
     pulse_due: float = 0.0
-    pulse_asked: float | None = None
+    silent: float | None = None
     metrics: ShardMetrics = field(default_factory=ShardMetrics)
 
 
@@ -45,8 +53,8 @@ class _Actor:
 class Events:
     """What the actors' owner does with what comes of them.
 
-    `commit` takes the outcomes of a shard, or tells why their host is not fit to be asked for any; `give_up`
-    is told of a photo over which actors were lost; `news` gives the keys of answers from a place on.
+    `commit` takes the outcomes of a shard, or tells what their host could not read; `give_up` is told of a
+    photo over which actors were lost; `news` gives the keys of answers from a place on.
     """
 
     commit: Callable[[Shard, Done], str | None]
@@ -73,9 +81,11 @@ class Actors:
         self._actors: dict[str, _Actor] = {}
         self._answers: dict[Any, _Actor] = {}
         self._past = ShardMetrics()
-        self._lost_in_a_row = 0
         self._failures: list[Failed] = []
-        self._begun = self._last_ready = time.monotonic()
+        self._resting: list[tuple[float, int]] = []
+        self._done: Counter[str] = Counter()
+        self._without_any = 0.0
+        self._begun = self._looked = time.monotonic()
         self._told_fewer = False
 
     def __enter__(self) -> Actors:
@@ -113,19 +123,24 @@ class Actors:
         """What all actors have done, those that were lost included."""
         return merge_metrics([self._past, *(actor.metrics for actor in self._actors.values())])
 
+    def photos_done(self) -> str:
+        """How many photos each actor has done, for people."""
+        return ", ".join(f"{actor}: {photos}" for actor, photos in self._done.items())
+
     def _start_missing(self) -> None:
-        while len(self._actors) < self._wanted:
-            options = {
-                **actor_options(self._brief.settings),
-                "scheduling_strategy": "SPREAD",
-                "max_restarts": 0,
-                "max_task_retries": 0,
-                "max_concurrency": self._ahead + _SPARE_THREADS,
-            }
-            handle = self._ray.remote(Host).options(**options).remote()
-            actor = _Actor(next(self._names), handle)
-            self._actors[actor.key] = actor
-            self._answers[handle.set_up.remote(self._brief, self._known)] = actor
+        now = time.monotonic()
+        rested = [failures for until, failures in self._resting if until <= now]
+        self._resting = [(until, failures) for until, failures in self._resting if until > now]
+        missing = self._wanted - len(self._actors) - len(self._resting) - len(rested)
+        for failures in (*rested, *[0] * missing):
+            self._start(failures)
+
+    def _start(self, failures: int) -> None:
+        options = actor_options(self._brief.settings, self._ahead)
+        handle = self._ray.remote(Host).options(**options).remote()
+        actor = _Actor(next(self._names), handle, failures)
+        self._actors[actor.key] = actor
+        self._answers[handle.set_up.remote(self._brief, self._known)] = actor
 
     def _hand_out(self, queue: ShardQueue, events: Events) -> None:
         """One shard for each actor in turn, for as long as anybody takes one."""
@@ -139,11 +154,15 @@ class Actors:
             return False
         news = events.news(actor.heard)
         actor.heard += len(news)
-        self._answers[actor.handle.summarise.remote(absolute(shard), news)] = actor
+        self._answers[actor.handle.summarise.remote(for_hosts(shard), news)] = actor
         return True
 
     def _answered(self) -> list[Any]:
         """References of what has come, after half a second at most."""
+        if not self._answers:
+            # Every actor rests.
+            time.sleep(_POLL_SECONDS)
+            return []
         first, _ = self._ray.wait(list(self._answers), timeout=_POLL_SECONDS, fetch_local=False)
         if not first:
             return []
@@ -174,7 +193,7 @@ class Actors:
                 self._leave_out(actor, answer, queue)
 
     def _take_pulse(self, actor: _Actor, pulse: Pulse, events: Events) -> None:
-        actor.pulse_asked, actor.pulse_due = None, time.monotonic() + _PULSE_SECONDS
+        actor.silent, actor.pulse_due = None, time.monotonic() + _PULSE_SECONDS
         actor.metrics = pulse.metrics
         for sentence in pulse.said:
             tell = self._audience.warning if sentence.kind == "warning" else self._audience.log
@@ -185,27 +204,34 @@ class Actors:
         shard = queue.end(actor.key, done.shard_id)
         assert shard is not None, "answers of an actor that was given up are not waited for"
         actor.metrics = done.metrics
-        unfit = events.commit(shard, done)
-        if unfit is None:
-            self._lost_in_a_row = 0
+        unread = events.commit(shard, done)
+        if unread is None:
+            actor.failures = 0
+            self._done[f"{actor.key} on {actor.host}"] += len(shard.refs)
             return
         queue.put_back(shard)
-        self._leave_out(actor, Failed("ClusterError", f"host {actor.host}: {unfit}"), queue)
+        self._leave_out(actor, Failed(PhotoError.__name__, f"host {actor.host}: {unread}"), queue)
 
     def _look_after(self, queue: ShardQueue, events: Events) -> None:
         """Ask all actors how they are, and give up those that do not answer."""
         now = time.monotonic()
+        # While this process is stopped, or at work, nobody is heard: that is no silence of theirs.
+        listened, self._looked = min(now - self._looked, 2 * _POLL_SECONDS), now
         ready = [actor for actor in self._actors.values() if actor.ready]
         for actor in ready:
-            if actor.pulse_asked is None and now >= actor.pulse_due:
-                actor.pulse_asked = now
+            if actor.silent is not None:
+                actor.silent += listened
+            elif now >= actor.pulse_due:
+                actor.silent = 0.0
                 self._answers[actor.handle.pulse.remote()] = actor
-            elif actor.pulse_asked is not None and now - actor.pulse_asked > self._silence:
+            if actor.silent is not None and actor.silent > self._silence:
                 self._lose(actor, f"it gave no sign of life for {self._silence:.0f} s", queue, events)
-        if ready:
-            self._last_ready = now
+        if ready or self._resting:
+            self._without_any = 0.0
             self._tell_of_fewer(len(ready), now)
-        elif now - self._last_ready > self._cluster.start_seconds:
+            return
+        self._without_any += listened
+        if self._without_any > self._cluster.start_seconds:
             needs, has = actor_needs(self._brief.settings), cluster_has(self._ray)
             raise ClusterError(
                 f"no actor could be started within {self._cluster.start_seconds:.0f} s; each needs {needs}, "
@@ -214,7 +240,8 @@ class Actors:
             )
 
     def _tell_of_fewer(self, ready: int, now: float) -> None:
-        if ready < self._wanted and not self._told_fewer and now - self._begun > _TELL_SECONDS:
+        fewer = ready + len(self._resting) < self._wanted
+        if fewer and not self._told_fewer and now - self._begun > _TELL_SECONDS:
             self._told_fewer = True
             self._audience.warning(
                 f"{ready} of {self._wanted} actors have started; the others join when the cluster has room "
@@ -230,19 +257,26 @@ class Actors:
         )
         for ref in given_up:
             events.give_up(ref)
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= _LOSSES + 2 * self._wanted:
+        if queue.lost_in_a_row >= _LOSSES + 2 * self._wanted:
             raise ClusterError(
-                f"{self._lost_in_a_row} actors in a row were lost without finishing a shard, the last one: "
+                f"{queue.lost_in_a_row} actors in a row were lost without finishing a shard, the last one: "
                 f"{cause}; look at the hosts' Ray logs; finished photos are kept, run again to go on"
             )
 
     def _leave_out(self, actor: _Actor, failed: Failed, queue: ShardQueue) -> None:
-        """Work without an actor whose host is not fit for it. Raises its error when no other is left."""
+        """Work without an actor whose host is not fit for it; what may pass is tried again after a while.
+
+        Raises its error when no other is left.
+        """
         if failed.kind == EngineContractError.__name__:
             raise EngineContractError(failed.message)
         self._dismiss(actor)
         queue.give_back(actor.key)
+        if failed.kind in _MAY_PASS and actor.failures < len(_RESTS_SECONDS):
+            rest = _RESTS_SECONDS[actor.failures]
+            self._resting.append((time.monotonic() + rest, actor.failures + 1))
+            self._audience.warning(f"{actor.key} is replaced in {rest:.0f} s: {failed.message}")
+            return
         self._wanted -= 1
         self._failures.append(failed)
         if not self._wanted:

@@ -18,13 +18,15 @@ from stage_a_pipeline.settings import ClusterSettings
 _REACH_SECONDS: Final = 10.0
 _CLIENT: Final = "ray://"
 _LOCAL: Final = "local"
+_AUTO: Final = "auto"
 
 
 @contextmanager
 def connected(settings: ClusterSettings) -> Iterator[Any]:
     """Ray's module, connected to the cluster of the settings.
 
-    ConfigurationError without Ray, ClusterError for a cluster that cannot be reached.
+    ConfigurationError without Ray, and where this process is connected to another cluster; ClusterError for
+    a cluster that cannot be reached.
     """
     require_ray()
     # Ray tells its makers about clusters that it starts, unless told not to.
@@ -34,10 +36,11 @@ def connected(settings: ClusterSettings) -> Iterator[Any]:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
+    assert settings.address is not None
     if ray.is_initialized():
+        _require_same(settings.address, ray.get_runtime_context().gcs_address)
         yield ray
         return
-    assert settings.address is not None
     _require_reachable(settings.address)
     with _own_sigterm(), _silent_about_signals():
         _connect(ray, settings.address)
@@ -54,6 +57,45 @@ def require_ray() -> None:
             "a Ray cluster (cluster.address) needs Ray, which is not installed; on this machine and on all "
             "hosts: pip install stage-a-pipeline[ray]"
         )
+
+
+def _require_same(wanted: str, connected_to: str) -> None:
+    """ConfigurationError where the process is connected to another cluster than the one that is wanted.
+
+    The port of `ray://` is not the head's own, and `auto` takes the cluster that there is.
+    """
+    if wanted == _AUTO:
+        return
+    host, _, port = wanted.rpartition(":")
+    there, _, its_port = connected_to.rpartition(":")
+    if wanted == _LOCAL:
+        host, port = "localhost", its_port
+    elif wanted.startswith(_CLIENT):
+        host, port = host.removeprefix(_CLIENT), its_port
+    if port != its_port or _addresses(host).isdisjoint(_addresses(there.strip("[]"))):
+        raise ConfigurationError(
+            f"cluster.address is {wanted}, and this process is connected to the Ray cluster {connected_to}; "
+            f"set it to that one or to {_AUTO!r}, or call ray.shutdown() before"
+        )
+
+
+def _addresses(host: str) -> set[str]:
+    """The IP addresses of a host; all those of this machine count as one."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return {host}
+    return {_LOCAL if _is_here(address) else address for address in found}
+
+
+def _is_here(address: str) -> bool:
+    """Whether it is an address of this machine: no other can be listened on."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.create_server((address, 0), family=family).close()
+    except OSError:
+        return False
+    return True
 
 
 def _connect(ray: Any, address: str) -> None:

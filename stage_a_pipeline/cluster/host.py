@@ -6,20 +6,21 @@ which loads no model, lives on.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
-import tempfile
 import threading
 import traceback
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from stage_a_pipeline.cluster.host_worker import KNOWN
+from stage_a_pipeline.cluster.host_worker import CRASHES, KNOWN
 from stage_a_pipeline.cluster.messages import (
     Brief,
     Done,
@@ -30,8 +31,9 @@ from stage_a_pipeline.cluster.messages import (
     shard_line,
     versions_here,
 )
+from stage_a_pipeline.cluster.scratch import Scratch
 from stage_a_pipeline.cluster.shards import Shard
-from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.errors import OutputError, StageAError
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics, merge_metrics
@@ -40,11 +42,9 @@ from stage_a_pipeline.inference.supervision import LIVES, outlive
 from stage_a_pipeline.inference.task_files import Task, write_task
 from stage_a_pipeline.inference.worker_process import Death, WorkerProcess
 from stage_a_pipeline.settings import OutputSettings
-from stage_a_pipeline.storage import ensure_folder, prune_folders
 from stage_a_pipeline.tables import OUTCOMES
 
 _WORKER: Final = ["-m", "stage_a_pipeline.cluster.host_worker"]
-_SCRATCH_DAYS: Final = 7
 _SENTENCES: Final = 1000
 """So many wait for the run to ask for them; of more, the oldest are dropped."""
 
@@ -65,7 +65,8 @@ class Host:
         # Counts of the workers that died, and of the one that lives.
         self._past, self._now = ShardMetrics(), ShardMetrics()
         self._task: ShardTask
-        self._folder: Path
+        self._scratch: Scratch
+        self._crashes: Mapping[bytes, int]
 
     def set_up(self, brief: Brief, known: bytes) -> Ready | Failed:
         """Start to supervise a worker; `known` are keys of answers that need not be asked for."""
@@ -75,9 +76,13 @@ class Host:
         ]
         if other:
             return self._failure("ClusterError", f"has {'; '.join(other)} as the run: install the same there")
+        try:
+            self._scratch = Scratch()
+        except OutputError as error:
+            return self._failure(type(error).__name__, str(error))
         self._known += known
-        self._folder = _scratch()
-        self._task = _task_here(brief, self._folder)
+        self._crashes = brief.crashes
+        self._task = _task_here(brief, self._scratch.folder)
         self._supervising = threading.Thread(target=self._supervise, daemon=True)
         self._supervising.start()
         return Ready(self._name)
@@ -104,7 +109,7 @@ class Host:
         self._stop.set()
         if self._supervising is not None:
             self._supervising.join()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._scratch.remove()
         return self.pulse()
 
     def _supervise(self) -> None:
@@ -127,9 +132,10 @@ class Host:
     def _live(self) -> ShardMetrics | Death:
         """One worker from start to end, with all shards that are not done."""
         self._past, self._now = self._metrics(), ShardMetrics()
-        folder = self._folder / "task"
+        folder = self._scratch.folder / "task"
         shutil.rmtree(folder, ignore_errors=True)
         write_task(folder, Task(self._task, ()))
+        (folder / CRASHES).write_text(json.dumps({key.hex(): n for key, n in self._crashes.items()}), "utf-8")
         stall_seconds = self._task.settings.inference.stall_seconds
         with WorkerProcess(folder, stall_seconds, self._stop, command=_WORKER) as process:
             with self._lock:
@@ -162,14 +168,6 @@ class Host:
 
     def _failure(self, kind: str, what: str) -> Failed:
         return Failed(kind, f"host {self._name}: {what}")
-
-
-def _scratch() -> Path:
-    """A new folder of this host, for the task and for answers that are not told yet."""
-    hosts = ensure_folder(Path(tempfile.gettempdir()) / f"stage-a-hosts-{os.getuid()}")
-    for _ in prune_folders(hosts, older_than_days=_SCRATCH_DAYS):
-        continue
-    return Path(tempfile.mkdtemp(dir=hosts))
 
 
 def _task_here(brief: Brief, folder: Path) -> ShardTask:

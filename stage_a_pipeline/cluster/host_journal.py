@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,21 @@ class HostJournal(Journal):
     """A journal in a folder of the host, for as long as its actor lives.
 
     Of answers that stand in the run's own journal it has the keys: `find` gives an empty answer for them,
-    which the run replaces by its own. What the workers of this host answered is found as it is.
+    which the run replaces by its own. What the workers of this host answered is found as it is. Of photos
+    over which workers died in earlier runs, on whichever host, it has the count: `earlier_crashes`.
     """
 
-    def __init__(self, folder: Path, shard: str, missions: Sequence[str], known: bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shard: str,
+        missions: Sequence[str],
+        known: bytes,
+        earlier_crashes: Mapping[bytes, int],
+    ) -> None:
         super().__init__(folder, shard, missions)
         self._known = AnswerIndex((key, _NOWHERE) for key in _keys(known))
+        self._earlier_crashes = earlier_crashes
 
     def learn(self, news: bytes) -> None:
         """More keys of answers that the run knows. To be called from the device's thread alone."""
@@ -43,6 +52,11 @@ class HostJournal(Journal):
             super().knows(content_sha256, fingerprint)
             or answer_key(content_sha256, fingerprint) in self._known
         )
+
+    def crashes(self, content_sha256: str, fingerprint: Fingerprint) -> int:
+        """See Journal."""
+        earlier = self._earlier_crashes.get(answer_key(content_sha256, fingerprint), 0)
+        return max(earlier, super().crashes(content_sha256, fingerprint))
 
 
 def _keys(joined: bytes) -> Iterator[bytes]:

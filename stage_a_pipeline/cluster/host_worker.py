@@ -7,6 +7,7 @@ back to the actor, a shard at a time.
 
 from __future__ import annotations
 
+import json
 import queue
 import sys
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from typing import Any, Final
 
 from stage_a_pipeline.cluster.host_journal import HostJournal
 from stage_a_pipeline.cluster.messages import read_shard_line
+from stage_a_pipeline.cluster.scratch import photos_beside
 from stage_a_pipeline.cluster.shards import Shard
 from stage_a_pipeline.engines import generation_options, load_engine
 from stage_a_pipeline.inference.asking import Watch
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.scheduler import ShardScheduler
-from stage_a_pipeline.inference.shard import batching_options, fitted
+from stage_a_pipeline.inference.shard import ShardTask, batching_options, fitted
 from stage_a_pipeline.inference.task_files import read_task
 from stage_a_pipeline.inference.worker import Channel, listeners_on, run_worker
 from stage_a_pipeline.photo_source import photo_source
@@ -31,6 +33,9 @@ from stage_a_pipeline.tables import outcome_row
 
 KNOWN: Final = "known.bin"
 """File of the task folder: keys of answers that need not be asked for."""
+
+CRASHES: Final = "crashes.json"
+"""File of the task folder: how often workers died over photos in earlier runs, by their keys in hex."""
 
 _SECOND: Final = 1.0
 
@@ -89,14 +94,14 @@ def work(folder: Path, channel: Channel, watch: Watch, lines: queue.SimpleQueue[
     """
     task = read_task(folder).shard
     generation, metrics = generation_options(task.settings.engine), ShardMetrics()
-    batching, photos = batching_options(task.settings, task.worker.device), photo_source(task.settings)
+    batching = batching_options(task.settings, task.worker.device)
+    photos = photo_source(task.settings, cache_folder=photos_beside(folder.parent))
 
     def log(sentence: str) -> None:
         channel.send("log", sentence=sentence)
 
     with ExitStack() as held:
-        place, known = task.settings.output.work_dir / "journal", (folder / KNOWN).read_bytes()
-        journal = held.enter_context(HostJournal(place, task.name, sorted(task.recipes), known))
+        journal = held.enter_context(_journal(folder, task))
         stream = Stream(lines, journal, channel)
         shard = stream.first(watch)
         log(f"loading {task.settings.engine.engine} on {task.worker.device}")
@@ -119,6 +124,17 @@ def work(folder: Path, channel: Channel, watch: Watch, lines: queue.SimpleQueue[
             # What memory has taught holds for those to come.
             batching = replace(batching, batch_size=metrics.batch_size)
             shard = stream.first(watch)
+
+
+def _journal(folder: Path, task: ShardTask) -> HostJournal:
+    crashes: dict[str, int] = json.loads((folder / CRASHES).read_text("utf-8"))
+    return HostJournal(
+        task.settings.output.work_dir / "journal",
+        task.name,
+        sorted(task.recipes),
+        known=(folder / KNOWN).read_bytes(),
+        earlier_crashes={bytes.fromhex(key): count for key, count in crashes.items()},
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -96,8 +96,10 @@ class Ledger:
             return
         self._failed.add(key)
         if outcome.reason == "crashed":
-            ordeal = self._questions.ordeal(outcome.ref, key[0], outcome.attempts)
-            self._journal.append_crash(ordeal)
+            # A host tells again what it was told of earlier runs.
+            if outcome.attempts > self._journal.crashes(*key):
+                ordeal = self._questions.ordeal(outcome.ref, key[0], outcome.attempts)
+                self._journal.append_crash(ordeal)
             return
         self.counts.inferred += 1
         self._journal.append_failure(

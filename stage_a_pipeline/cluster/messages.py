@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -25,15 +25,22 @@ _ALIKE: Final = ("stage-a-pipeline", "torch", "transformers", "tokenizers", "pil
 """Packages whose version may change an answer, or what is said about it."""
 
 
+_NOT_SENT: Final = Image(Path(), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What an actor must know of a run. Paths are absolute: actors work in other folders."""
+    """What an actor must know of a run. Paths are absolute: actors work in other folders.
+
+    `crashes` tells how often workers died over photos in earlier runs, as Journal.crash_counts.
+    """
 
     name: str
     run_id: str
     settings: Settings
     recipes: Mapping[str, Recipe]
     versions: Mapping[str, str]
+    crashes: Mapping[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +108,21 @@ def with_absolute_paths(settings: Settings) -> Settings:
     return settings.model_copy(update=sections)
 
 
-def absolute(shard: Shard) -> Shard:
-    """The shard with the folders of its photos as they are called in every working directory."""
-    groups: dict[int, Group] = {}
+def for_hosts(shard: Shard) -> Shard:
+    """The shard with the folders of its photos as they are called in every working directory.
+
+    Its groups have no other photos than its own: of the others, only the places are left.
+    """
+    photos: dict[int, tuple[Group, dict[int, Image]]] = {}
     for ref in shard.refs:
-        if ref.group_index not in groups:
-            folder = places.absolute(ref.group.folder)
-            images = tuple(replace(image, folder=places.absolute(image.folder)) for image in ref.group.images)
-            groups[ref.group_index] = replace(ref.group, folder=folder, images=images)
+        _, own = photos.setdefault(ref.group_index, (ref.group, {}))
+        own[ref.image_index] = replace(ref.image, folder=places.absolute(ref.image.folder))
+    groups = {
+        place: replace(
+            group, folder=places.absolute(group.folder), images=_with_gaps(own, count=len(group.images))
+        )
+        for place, (group, own) in photos.items()
+    }
     return replace(shard, refs=tuple(replace(ref, group=groups[ref.group_index]) for ref in shard.refs))
 
 
@@ -117,27 +131,37 @@ def shard_line(shard: Shard, news: bytes) -> bytes:
     groups = {ref.group_index: ref.group for ref in shard.refs}
     described = {
         "groups": [
-            [place, group.mission, group.label, group.group_id, str(group.folder), _images(group)]
+            [place, group.mission, group.label, group.group_id, str(group.folder), len(group.images)]
             for place, group in groups.items()
         ],
-        "places": [[ref.group_index, ref.image_index] for ref in shard.refs],
+        "photos": [
+            [ref.group_index, ref.image_index, ref.image.name, _folder_of_its_own(ref)] for ref in shard.refs
+        ],
         "news": base64.b64encode(news).decode(),
     }
     return json.dumps(described).encode() + b"\n"
 
 
 def read_shard_line(line: bytes) -> tuple[Shard, bytes]:
-    """The inverse of `shard_line`."""
+    """The inverse of `shard_line`, but for photos of its groups that are not its own."""
     described = json.loads(line)
-    groups = {place: _group(*fields) for place, *fields in described["groups"]}
-    refs = tuple(ImageRef(place, image, groups[place]) for place, image in described["places"])
+    photos: dict[int, dict[int, Image]] = {}
+    groups: dict[int, Group] = {}
+    folders = {place: places.as_place(folder) for place, _, _, _, folder, _ in described["groups"]}
+    for place, image, name, folder in described["photos"]:
+        of = folders[place] if folder is None else places.as_place(folder)
+        photos.setdefault(place, {})[image] = Image(of, name)
+    for place, mission, label, group_id, _, count in described["groups"]:
+        images = _with_gaps(photos[place], count=count)
+        groups[place] = Group(mission, label, group_id, folders[place], images)
+    refs = tuple(ImageRef(place, image, groups[place]) for place, image, _, _ in described["photos"])
     return Shard(refs), base64.b64decode(described["news"])
 
 
-def _images(group: Group) -> list[list[str]]:
-    return [[str(image.folder), image.name] for image in group.images]
+def _with_gaps(images: Mapping[int, Image], *, count: int) -> tuple[Image, ...]:
+    """So many images, those of the given places, from 1, where they belong."""
+    return tuple(images.get(place, _NOT_SENT) for place in range(1, count + 1))
 
 
-def _group(mission: str, label: Any, group_id: str, folder: str, images: list[list[str]]) -> Group:
-    found = tuple(Image(places.as_place(place), name) for place, name in images)
-    return Group(mission, label, group_id, places.as_place(folder), found)
+def _folder_of_its_own(ref: ImageRef) -> str | None:
+    return None if ref.image.folder == ref.group.folder else str(ref.image.folder)

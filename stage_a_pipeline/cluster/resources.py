@@ -7,17 +7,23 @@ from typing import Any, Final
 from stage_a_pipeline.settings import Settings
 
 _MOST_AHEAD: Final = 32
+_SPARE_THREADS: Final = 4
 
 
-def actor_options(settings: Settings) -> dict[str, float]:
-    """What Ray reserves for an actor."""
-    cluster, on_cuda = settings.cluster, settings.engine.devices[0].startswith("cuda")
-    return {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor if on_cuda else 0.0}
+def actor_options(settings: Settings, ahead: int) -> dict[str, Any]:
+    """How Ray is to start an actor that has so many shards at once."""
+    return {
+        **_reserved(settings),
+        "scheduling_strategy": "SPREAD",
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": ahead + _SPARE_THREADS,
+    }
 
 
 def actor_needs(settings: Settings) -> str:
-    """The same for people."""
-    needs = actor_options(settings)
+    """What Ray reserves for an actor, for people."""
+    needs = _reserved(settings)
     return f"{needs['num_cpus']:g} CPU and {needs['num_gpus']:g} GPU"
 
 
@@ -29,7 +35,7 @@ def cluster_has(ray: Any) -> str:
 
 def room_for_actors(ray: Any, settings: Settings) -> int:
     """How many actors the nodes of the cluster have room for, were they empty; at least one."""
-    needs = actor_options(settings)
+    needs = _reserved(settings)
     wanted = {kind: needs[name] for kind, name in (("CPU", "num_cpus"), ("GPU", "num_gpus")) if needs[name]}
     room = (
         min((int(node.get(kind, 0) / amount) for kind, amount in wanted.items()), default=1)
@@ -44,6 +50,11 @@ def shards_ahead(settings: Settings, size: int) -> int:
     # What is looked at ahead, see PhotosAhead: windows that are sorted, and a batch that is decoded.
     photos = 3 * settings.inference.sort_window + 2 * (rows if isinstance(rows, int) else 32)
     return min(_MOST_AHEAD, 2 + photos // size)
+
+
+def _reserved(settings: Settings) -> dict[str, float]:
+    cluster, on_cuda = settings.cluster, settings.engine.devices[0].startswith("cuda")
+    return {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor if on_cuda else 0.0}
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:

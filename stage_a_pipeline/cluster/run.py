@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def run_on_cluster(
             audience.warning(notice)
         ledger = Ledger(journal, questions, folder, photo_source(shard.settings))
         rest = _remembered(shard, journal, ledger, audience)
-        run = _Run(task, ledger, audience, time.monotonic(), journal.keys())
+        run = _Run(task, ledger, audience, time.monotonic(), journal.keys(), journal.crash_counts())
         metrics = _ask(run, rest, stop or threading.Event()) if rest else ledger.counts
         return ledger.outcomes(), metrics
 
@@ -95,19 +95,20 @@ def _remembered(shard: ShardTask, journal: Journal, ledger: Ledger, audience: Au
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A task on the cluster; `known` are keys of what no actor needs to ask."""
+    """A task on the cluster; `known` are keys of what no actor needs to ask, `crashes` see Brief."""
 
     task: Task
     ledger: Ledger
     audience: Audience
     started: float
     known: bytes
+    crashes: Mapping[bytes, int]
 
     def commit(self, shard: Shard, done: Done) -> str | None:
-        """Write a shard down, unless its host did not see a photo that is there: then what that one is."""
+        """Write a shard down, unless its host could not read a photo that is there: then what that one is."""
         outcomes = list(outcomes_among(done.outcomes, self.task.groups.__getitem__))
-        if (unseen := _seen_here(outcomes, self.ledger.photos)) is not None:
-            return unseen
+        if (unread := _seen_here(outcomes, self.ledger.photos)) is not None:
+            return unread
         self.ledger.commit(shard, outcomes)
         return None
 
@@ -142,7 +143,7 @@ def _ask(run: _Run, refs: Sequence[ImageRef], stop: threading.Event) -> ShardMet
     """Have the photos asked by actors; what that took."""
     settings = run.task.shard.settings
     with connected(settings.cluster) as ray:
-        brief = _brief(run.task.shard)
+        brief = replace(_brief(run.task.shard), crashes=run.crashes)
         actors = settings.cluster.actors
         wanted = room_for_actors(ray, settings) if actors == "auto" else actors
         size = shard_size(len(refs), actors=wanted, most=settings.cluster.photos_per_shard)
@@ -156,6 +157,7 @@ def _ask(run: _Run, refs: Sequence[ImageRef], stop: threading.Event) -> ShardMet
             pool.work(ShardQueue(shards), Events(run.commit, run.give_up, run.news, run.progress), stop)
             metrics = run.metrics(pool.metrics())
             run.progress(pool.metrics())
+            run.audience.log(f"photos done by {pool.photos_done()}")
     return metrics
 
 

@@ -24,10 +24,14 @@ _LOST_BEFORE_LEFT_OUT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Photos that an actor is given together, and how many actors were lost with them."""
+    """Photos that an actor is given together, and how many actors were lost with them.
+
+    `ended_before` is how many shards had ended when the last of those was lost.
+    """
 
     refs: tuple[ImageRef, ...]
     losses: int = 0
+    ended_before: int = 0
 
     @property
     def id(self) -> str:
@@ -73,9 +77,15 @@ def after_loss(shard: Shard) -> list[Shard]:
 
 
 class ShardQueue:
-    """Shards that wait, and those that actors have. Each ends once: who answers late is told so."""
+    """Shards that wait, and those that actors have. Each ends once: who answers late is told so.
+
+    `lost_in_a_row` counts actors that were lost since a shard has ended, or a photo was given up, and whose
+    loss no photo explains: where the actors work otherwise, each of many guilty photos may cost some.
+    """
 
     def __init__(self, shards: Iterable[Shard]) -> None:
+        self.lost_in_a_row = 0
+        self._ended = 0
         self._waiting = deque(shards)
         self._under_way: dict[str, dict[str, Shard]] = {}
 
@@ -103,7 +113,11 @@ class ShardQueue:
 
     def end(self, actor: str, shard_id: str) -> Shard | None:
         """The shard, which is done now; None where it is no longer this actor's."""
-        return self._under_way.get(actor, {}).pop(shard_id, None)
+        shard = self._under_way.get(actor, {}).pop(shard_id, None)
+        if shard is not None:
+            self._ended += 1
+            self.lost_in_a_row = 0
+        return shard
 
     def put_back(self, shard: Shard) -> None:
         """Let somebody else do a shard that has ended to no use."""
@@ -117,9 +131,16 @@ class ShardQueue:
         """How many shards were lost with an actor, and the photos that are given up for it."""
         shards = self._under_way.pop(actor, {}).values()
         given_up: list[ImageRef] = []
+        self.lost_in_a_row += not any(map(self._is_guilty, shards))
         for shard in shards:
             parts = after_loss(shard)
             # Behind all others: whatever else can end, ends first.
-            self._waiting.extend(parts)
+            self._waiting.extend(replace(part, ended_before=self._ended) for part in parts)
             given_up += () if parts else shard.refs
+        if given_up:
+            self.lost_in_a_row = 0
         return len(shards), given_up
+
+    def _is_guilty(self, shard: Shard) -> bool:
+        """Whether an actor was lost with it before, and others have ended since, so that actors do work."""
+        return shard.losses > 0 and shard.ended_before < self._ended

@@ -116,9 +116,11 @@ class Journal:
 
     def crashes(self, content_sha256: str, fingerprint: Fingerprint) -> int:
         """How often a worker died over this photo, as `record_crash` wrote it."""
-        places = self._crashed.get(answer_key(content_sha256, fingerprint), {})
-        # The last word of each shard; the deaths that one has seen are as true for the others.
-        return max((int(self._read_at(place)["crashes"]) for place in [*places.values()]), default=0)
+        return self._crashes_of(answer_key(content_sha256, fingerprint))
+
+    def crash_counts(self) -> dict[bytes, int]:
+        """`crashes` of all photos over which a worker died, by their keys, see `answer_key`."""
+        return {key: crashes for key in self._crashed if (crashes := self._crashes_of(key))}
 
     def keys(self) -> bytes:
         """The keys of all answers, see `answer_key`: those that need not be asked anywhere."""
@@ -208,6 +210,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _crashes_of(self, key: bytes) -> int:
+        # The last word of each shard; the deaths that one has seen are as true for the others.
+        places = self._crashed.get(key, {})
+        return max((int(self._read_at(place)["crashes"]) for place in [*places.values()]), default=0)
 
     def _replay(self, folder: Path) -> Iterator[tuple[bytes, Place]]:
         """Keys and places of all answers; the own files come last, since later places replace earlier."""

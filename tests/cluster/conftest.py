@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -109,6 +110,12 @@ def brief_of(task: Task) -> Brief:
     return Brief(
         shard.name, shard.run_id, with_absolute_paths(shard.settings), shard.recipes, versions_here()
     )
+
+
+def photos_done(told: str) -> list[int]:
+    """How many photos each actor has done, by what a run says at its end."""
+    (shares,) = re.findall(r"photos done by (actor-\d.*?: \d+(?:, actor-\d.*?: \d+)*)", told)
+    return [int(share.rpartition(": ")[2]) for share in shares.split(", ")]
 
 
 def host_workers(run_id: str | None = None, *, below: Path | None = None) -> list[psutil.Process]:

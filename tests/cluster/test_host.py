@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from stage_a_pipeline.cluster.messages import Brief, Done, Failed, Ready, versio
 from stage_a_pipeline.cluster.shards import cut_shards
 from stage_a_pipeline.images import read_photo
 from stage_a_pipeline.inference.answer_index import answer_key
+from stage_a_pipeline.inference.asking import request_id
 from tests.cluster.conftest import PHOTOS, brief_of, host_workers
 from tests.conftest import MISSION
 from tests.faults.conftest import gone, wait_until
@@ -18,10 +20,10 @@ from tests.faults.conftest import gone, wait_until
 KILL = '[[fault]]\nmatch = "{match}"\nkind = "kill"\ntimes = 0\n'
 
 
-def summarise(task, *, known=b"", news=b"", size=4):
+def summarise(task, *, known=b"", crashes=None, news=b"", size=4):
     """The answers of one host to all shards, given at once, and the host."""
     host = Host()
-    answer = host.set_up(brief_of(task), known)
+    answer = host.set_up(replace(brief_of(task), crashes=crashes or {}), known)
     assert isinstance(answer, Ready), answer
     shards = list(cut_shards(task.shard.refs, size=size, mode="per_image"))
     with ThreadPoolExecutor(len(shards)) as pool:
@@ -52,9 +54,25 @@ def test_a_photo_that_kills_the_worker_is_left_out_and_the_host_lives_on(task, g
         (groups[1].group_id, "crashed", 2)
     ]
     assert len(rows_of(answers)) == PHOTOS
-    deaths = [one.text for one in host.pulse().said if "was killed by SIGKILL" in one.text]
+    deaths = deaths_on(host)
     assert len(deaths) == 2
     assert " of host " in deaths[0]
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_deaths_over_a_photo_in_earlier_runs_count_on_every_host(task, groups, asked, crashes):
+    match = f"{groups[1].group_id}/IMG_1.jpg"
+    given = task(KILL.format(match=match + "*"))
+    (guilty,) = (ref for ref in given.shard.refs if request_id(ref).startswith(match))
+    key = answer_key(read_photo(guilty.image.path).sha256, given.shard.recipes[MISSION].fingerprint)
+    answers, host = summarise(given, crashes={key: crashes})
+    rejected = [(row["reason"], row["attempts"]) for row in rows_of(answers) if row["status"] == "rejected"]
+    assert rejected == [("crashed", 2)]
+    assert len(deaths_on(host)) == sum(name.startswith(match) for name in asked()) == 2 - crashes
+
+
+def deaths_on(host):
+    return [one.text for one in host.pulse().said if "was killed by SIGKILL" in one.text]
 
 
 def test_a_host_on_which_every_worker_dies_says_so_to_everybody_who_waits(task):

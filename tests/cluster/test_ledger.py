@@ -3,7 +3,7 @@
 import pytest
 
 from stage_a_pipeline.cluster.ledger import Ledger
-from stage_a_pipeline.cluster.shards import cut_shards
+from stage_a_pipeline.cluster.shards import Shard, cut_shards
 from stage_a_pipeline.inference.answer_index import KEY_BYTES
 from stage_a_pipeline.inference.asking import Questions
 from stage_a_pipeline.inference.conclusions import crashed
@@ -77,6 +77,18 @@ def test_a_photo_that_crashed_on_a_host_is_remembered_as_such(kept):
         assert journal.find(outcomes[-1].content_sha256, fingerprint(shards[0], kept)).raw_text == "fine"
     with journal_of() as journal:
         assert journal.crashes("its sha", fingerprint(shards[0], kept)) == 2
+
+
+def test_a_crash_of_an_earlier_run_that_a_host_tells_again_is_not_written_again(kept):
+    shards, ledger_of, journal_of = kept
+    ref = shards[0].refs[0]
+    for _ in range(3):
+        with journal_of() as journal:
+            ledger_of(journal).commit(Shard((ref,)), [crashed(ref, "its sha", 2)])
+    with journal_of() as journal:
+        assert list(journal.crash_counts().values()) == [2]
+    lines = [line for path in journal._folder.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
+    assert len(lines) == 1
 
 
 def test_a_photo_that_is_given_up_is_remembered_by_its_bytes(kept):

@@ -1,11 +1,17 @@
 """Which photos form a shard, who gets it, and what becomes of a lost one: policy, without Ray."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 
+from stage_a_pipeline.cluster.messages import for_hosts, read_shard_line, shard_line
 from stage_a_pipeline.cluster.shards import Shard, ShardQueue, after_loss, cut_shards, shard_size
+from stage_a_pipeline.errors import PhotoError
+from stage_a_pipeline.inference.asking import request_id
+from stage_a_pipeline.inference.conclusions import unreadable
 from stage_a_pipeline.records import Group, Image, ImageRef
+from stage_a_pipeline.tables import outcome_row
 
 FOLDER = Path("/photos")
 
@@ -76,9 +82,54 @@ def test_the_first_loss_blames_nobody():
     assert lengths(after_loss(shard)) == [4]
 
 
+def test_a_shard_travels_without_the_other_photos_of_its_groups():
+    images = tuple(Image(FOLDER, f"{number}.jpg") for number in range(1000))
+    group = Group("m", "pass", "g", FOLDER, images)
+    elsewhere = Group("m", "pass", "h", FOLDER, (Image(FOLDER / "elsewhere", "0.jpg"),))
+    refs = (ImageRef(7, 3, group), ImageRef(7, 1000, group), ImageRef(8, 1, elsewhere))
+    line = shard_line(for_hosts(Shard(refs)), b"0123456789abcdef")
+    assert len(line) < 500
+    assert len(pickle.dumps(for_hosts(Shard(refs)))) < 5_000
+    read, news = read_shard_line(line)
+    assert news == b"0123456789abcdef"
+    assert [request_id(ref) for ref in read.refs] == ["g/2.jpg#7.3", "g/999.jpg#7.1000", "h/0.jpg#8.1"]
+    assert [ref.image.path for ref in read.refs] == [ref.image.path for ref in refs]
+    assert [outcome_row(unreadable(ref, PhotoError("x", "y"), None)) for ref in read.refs] == [
+        outcome_row(unreadable(ref, PhotoError("x", "y"), None)) for ref in refs
+    ]
+
+
 class TestQueue:
     def queue(self, *sizes):
         return ShardQueue(cut_shards(refs_of(*sizes), size=1, mode="per_group"))
+
+    def work_off(self, refs, guilty, *, size, ahead=3, most_in_a_row=6):
+        """What a single actor after the other gives up; stops where so many are lost in a row."""
+        queue = ShardQueue(cut_shards(refs, size=size, mode="per_image"))
+        given_up, number = [], 0
+        while queue and queue.lost_in_a_row < most_in_a_row:
+            taken = [queue.take(str(number), most=ahead, actors=1) for _ in range(ahead)]
+            for shard in filter(None, taken):
+                if guilty.isdisjoint(map(refs.index, shard.refs)):
+                    queue.end(str(number), shard.id)
+                else:
+                    given_up += queue.lose(str(number))[1]
+                    number += 1
+                    break
+        return list(map(refs.index, given_up)), bool(queue)
+
+    @pytest.mark.parametrize("guilty", [range(0, 256, 32), (17, 18), (0, 255), (3, 4, 5, 77, 78, 200)])
+    @pytest.mark.parametrize("size", [1, 16])
+    def test_many_guilty_photos_are_found_out_and_do_not_end_the_run(self, guilty, size):
+        given_up, is_any_left = self.work_off(refs_of(*[4] * 64), set(guilty), size=size)
+        assert (sorted(given_up), is_any_left) == (list(guilty), False)
+
+    @pytest.mark.parametrize("size", [1, 16])
+    def test_where_every_actor_dies_the_run_ends_before_a_photo_is_blamed(self, size):
+        assert self.work_off(refs_of(*[4] * 64), set(range(256)), size=size) == ([], True)
+
+    def test_where_actors_begin_to_die_over_all_photos_none_is_blamed_for_it(self):
+        assert self.work_off(refs_of(*[4] * 64), set(range(100, 256)), size=16) == ([], True)
 
     def test_everything_ends_once_and_a_late_answer_is_told_so(self):
         queue = self.queue(1, 1)

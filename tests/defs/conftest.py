@@ -39,6 +39,7 @@ def materialiser(folder: Path):
                 "lease_dir": str(folder / "leases"),
                 **sections.get("inference", {}),
             },
+            cluster=sections.get("cluster", {}),
             fail_reasons=sections.get("fail_reasons", {}),
             evaluation=sections.get("evaluation", {}),
             output={"output_dir": str(folder / "out"), **sections.get("output", {})},
