@@ -137,12 +137,14 @@ class Host:
         write_task(folder, Task(self._task, ()))
         (folder / CRASHES).write_text(json.dumps({key.hex(): n for key, n in self._crashes.items()}), "utf-8")
         stall_seconds = self._task.settings.inference.stall_seconds
-        with WorkerProcess(folder, stall_seconds, self._stop, command=_WORKER) as process:
-            with self._lock:
-                (folder / KNOWN).write_bytes(self._known)
-                for shard, _ in self._open.values():
-                    process.tell(shard_line(shard, b""))
-                self._process = process
+        with self._lock:
+            # Written before the worker lives, which reads it; what comes later is told with its shard.
+            (folder / KNOWN).write_bytes(self._known)
+            process = WorkerProcess(folder, stall_seconds, self._stop, command=_WORKER)
+            for shard, _ in self._open.values():
+                process.tell(shard_line(shard, b""))
+            self._process = process
+        with process:
             try:
                 return process.listen(self._audience(), self._keep)
             finally:

@@ -172,12 +172,12 @@ def _brief(shard: ShardTask) -> Brief:
 
 
 def _seen_here(outcomes: Sequence[Outcome], photos: PhotoSource) -> str | None:
-    """What a host said of a photo that it could not read, and that this machine can."""
+    """What a host said of a photo that it could not read, where this machine can, or reads other bytes."""
     for outcome in outcomes:
-        if isinstance(outcome, Rejection) and outcome.stage == "read" and outcome.content_sha256 is None:
+        if isinstance(outcome, Rejection) and outcome.stage == "read":
+            there = outcome.content_sha256
             with suppress(PhotoError):
-                photos.read(outcome.ref.image.path)
-                return (
-                    f"{outcome.detail}; this machine can read it: mount the photos there under the same path"
-                )
+                if photos.read(outcome.ref.image.path).sha256 != there:
+                    here = "this machine " + ("can read it" if there is None else "reads other bytes")
+                    return f"{outcome.detail}; {here}: mount the photos there under the same path"
     return None

@@ -1,6 +1,7 @@
 """An actor's side without Ray: real worker processes, with the fake engine's faults."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_a_host_on_which_every_worker_dies_says_so_to_everybody_who_waits(task):
     assert {type(answer) for answer in answers} == {Failed}
     assert "worker processes died 4 times in a row there" in answers[0].message
     assert isinstance(host.summarise(cut_one(task()), b""), Failed)
+
+
+def test_a_worker_does_not_live_before_what_it_reads_is_written(task):
+    given, host = task(), Host()
+    with host._lock:
+        host.set_up(brief_of(given), b"")
+        # Long enough for a worker to come as far as that.
+        time.sleep(4)
+    assert isinstance(host.summarise(cut_one(given), b""), Done)
+    assert [one.text for one in host.pulse().said if " in hand" in one.text] == []
 
 
 def cut_one(task):

@@ -1,5 +1,6 @@
 """A mission's photos on three Ray nodes: the same bytes, whatever dies."""
 
+import hashlib
 import os
 import re
 import signal
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from stage_a_pipeline.cluster.connection import connected
-from stage_a_pipeline.cluster.run import run_anywhere
+from stage_a_pipeline.cluster.run import _seen_here, run_anywhere
 from stage_a_pipeline.discovery import discover_groups
-from stage_a_pipeline.errors import ClusterError, ConfigurationError
+from stage_a_pipeline.errors import ClusterError, ConfigurationError, PhotoError
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.batching import deal_out
+from stage_a_pipeline.inference.conclusions import unreadable
+from stage_a_pipeline.photo_source import ON_DISK
 from stage_a_pipeline.settings_cluster import ClusterSettings
 from tests.cluster.conftest import NODE, PHOTOS, Heard, host_workers, photos_done
 from tests.conftest import MISSION, write_groups
@@ -281,6 +284,17 @@ def test_a_host_that_does_not_see_the_photos_is_named_and_nothing_is_rejected(
         run(replace(given, shard=replace(given.shard, refs=refs), groups=groups), tmp_path, heard)
     assert sum(" is replaced in 0 s: host " in warning for warning in heard.warnings) == 4
     assert run(task(), tmp_path)[1].rejected == 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"), [(None, "can read it"), ("e3b0", "reads other bytes"), ("the same", None)]
+)
+def test_a_photo_is_rejected_for_the_bytes_that_this_machine_reads_as_well(tmp_path, task, seen, told):
+    ref = task().shard.refs[0]
+    here = hashlib.sha256(ref.image.path.read_bytes()).hexdigest()
+    rejection = unreadable(ref, PhotoError("truncated", "ends early"), here if seen == "the same" else seen)
+    cause = _seen_here([rejection], ON_DISK)
+    assert cause == (told and f"ends early; this machine {told}: mount the photos there under the same path")
 
 
 def moved(group, old, new):
