@@ -29,21 +29,15 @@ def materialiser(folder: Path):
         run_config: Any = None,
         **sections: Any,
     ) -> dg.ExecuteInProcessResult:
-        settings = SettingsResource(
-            discovery={"input_root": str(root)},
-            sampling=sections.get("sampling", {}),
-            engine={"engine": "fake", "batch_size": 4, **sections.get("engine", {})},
-            inference={
-                # Tests of worker processes say so.
-                "worker_processes": False,
-                "lease_dir": str(folder / "leases"),
-                **sections.get("inference", {}),
-            },
-            cluster=sections.get("cluster", {}),
-            fail_reasons=sections.get("fail_reasons", {}),
-            evaluation=sections.get("evaluation", {}),
-            output={"output_dir": str(folder / "out"), **sections.get("output", {})},
-        )
+        own: dict[str, dict[str, Any]] = {
+            "discovery": {"input_root": str(root)},
+            "engine": {"engine": "fake", "batch_size": 4},
+            # Tests of worker processes say so.
+            "inference": {"worker_processes": False, "lease_dir": str(folder / "leases")},
+            "output": {"output_dir": str(folder / "out")},
+        }
+        given = {name: own.get(name, {}) | sections.get(name, {}) for name in {**own, **sections}}
+        settings = SettingsResource(**given)
         return dg.materialize_to_memory(
             [*ASSETS, *CHECKS],
             partition_key=mission,
