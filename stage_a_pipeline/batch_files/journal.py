@@ -13,7 +13,8 @@ from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.inference.asking import PhotoKey
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.journal_lines import REJECTED, intact_lines, read_line
-from stage_a_pipeline.inference.shared_journals import Writer, shared_journals
+from stage_a_pipeline.inference.run_notes import Writer
+from stage_a_pipeline.inference.shared_journals import shared_journals
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 

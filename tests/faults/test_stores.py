@@ -13,7 +13,17 @@ from stage_a_pipeline.jsonl import OutputPaths, output_paths, read_manifest
 from stage_a_pipeline.places import as_place
 from stage_a_pipeline.storage import objects, read_bytes
 from tests.conftest import LABEL_FOLDERS, MISSION
-from tests.faults.conftest import HERE, PHOTOS, Ended, Workplace, finish, kill_everything, wait_until
+from tests.faults.conftest import (
+    HERE,
+    PHOTOS,
+    Ended,
+    Workplace,
+    finish,
+    kill_everything,
+    mounted,
+    remount,
+    wait_until,
+)
 from tests.object_store import Store
 
 
@@ -206,6 +216,17 @@ def test_an_outage_stops_the_run_blames_no_photo_and_keeps_what_is_finished(remo
     assert remote.run().code == 0
     assert remote.published() == undisturbed.published()
     assert len(remote.workplace.asked()) - PHOTOS <= 2 * 2, "only what was under way is asked again"
+
+
+def test_a_disk_without_room_for_fetched_photos_is_named_and_blames_no_photo(remote, undisturbed):
+    with mounted(remote.workplace.folder / "here" / "photos", "size=16k") as photos:
+        ended = remote.run()
+        assert ended.code == 1
+        assert f"{photos} cannot be written: No space left on device" in ended.output
+        assert "photo rejected" not in ended.output
+        remount(photos, "size=8m")
+        assert remote.run().code == 0
+    assert remote.published() == undisturbed.published()
 
 
 def test_a_store_that_denies_writing_is_named_before_a_photo_is_asked(remote):
