@@ -150,9 +150,9 @@ class Store:
         proxy.reset()
 
     def place(self, key: str) -> UPath:
-        place = as_place(f"{self.url}/{key}")
-        assert isinstance(place, UPath)
-        return place
+        bucket = as_place(self.url)
+        assert isinstance(bucket, UPath)
+        return bucket / key if key else bucket
 
     def put(self, key: str, content: bytes) -> UPath:
         """Store an object past everything that the product does."""
