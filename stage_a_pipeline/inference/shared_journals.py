@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Final
 
 from upath import UPath
 
-from stage_a_pipeline.errors import OutputError, StoreError
+from stage_a_pipeline.errors import JournalError, OutputError, StoreError
+from stage_a_pipeline.inference.journal_lines import intact_lines
 from stage_a_pipeline.inference.run_notes import RunNotes, Writer
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.settings import OutputSettings
@@ -59,7 +61,7 @@ def shared_journals(output: OutputSettings, writer: Writer, tell: Callable[[str]
                 for source in _to_be_stored(child_path(journals, mission), writer.shard, began):
                     _store(source, store / "work" / _JOURNAL / mission, output.work_dir)
             notes.remove()
-        except (OSError, OutputError) as error:
+        except (OSError, OutputError, JournalError) as error:
             # What ended the shard must be seen, and this machine has the journal.
             cause = getattr(error, "strerror", None) or error
             tell(
@@ -171,7 +173,7 @@ def _to_be_stored(folder: Path, shard: str, began: float) -> list[Path]:
 
 
 def _store(journal: Path, folder: UPath, work_dir: Path) -> None:
-    """Store a journal that the store does not have. Raises OSError, OutputError."""
+    """Store a journal that the store does not have. Raises OSError, OutputError, JournalError."""
     place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
     try:
         stored = objects.look(place)
@@ -184,6 +186,8 @@ def _store(journal: Path, folder: UPath, work_dir: Path) -> None:
             place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
         elif stored.size == journal.stat().st_size:
             return
+    # What is damaged here must not take the place of what is whole there.
+    deque(intact_lines(journal), maxlen=0)
     put_whole(journal, place)
     _note_stored(journal, objects.look(place))
 

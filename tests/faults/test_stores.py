@@ -280,7 +280,7 @@ def test_another_machine_goes_on_where_the_first_one_stopped(remote, undisturbed
 
 
 def test_a_machine_that_dies_in_a_shard_loses_the_answers_of_that_shard_and_is_told_of(remote, undisturbed):
-    """Its disk is lost with it, and its note stays behind."""
+    """Its disk is lost with it, and its note stays behind; unless the disk turns up again."""
     remote.at("here", "seconds_per_photo = 0.1\n", inference={})
     process = remote.workplace.start()
     wait_for_journal(remote, 4)
@@ -292,6 +292,10 @@ def test_a_machine_that_dies_in_a_shard_loses_the_answers_of_that_shard_and_is_t
     assert f"the output of mission {MISSION} may be written by pid" in ended.output
     (note,) = remote.store.keys("out/work/running")
     assert f"If that run is dead, delete {remote.store.url}/out/work/running/{note}" in ended.output
+    assert remote.published() == undisturbed.published()
+    assert "may be written by" not in remote.at("here").run().output
+    assert remote.store.keys("out/work/running") == []
+    assert len(remote.store.keys("out/work/journal")) == 2, "the dead run's answers as well"
     assert remote.published() == undisturbed.published()
 
 

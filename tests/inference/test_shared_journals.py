@@ -157,6 +157,17 @@ def test_a_machine_without_room_for_journals_names_its_folder_and_hides_no_other
     assert "could not be stored" in here.told[-1]
 
 
+def test_a_journal_that_is_damaged_here_leaves_the_whole_one_in_the_store(here, there):
+    here.ask("a", "b")
+    journal = here.work / "journal" / MISSION / "cpu.jsonl"
+    journal.write_bytes(b"garbage\n" + journal.read_bytes())
+    with here.run():
+        pass
+    assert f"journal {journal}, line 1 is damaged" in here.told[-1]
+    journal.unlink()
+    assert here.known() == there.known() == {"a", "b"}
+
+
 def test_a_store_that_is_away_is_named(here, store):
     here.ask("a")
     store.proxy.fail_always("down", "journal")
