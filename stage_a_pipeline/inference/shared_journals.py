@@ -2,7 +2,7 @@
 
 A journal is written on this machine. Its copy in the store, `work/journal/<mission>/<shard>.<origin>.jsonl`
 below the output, has the name of this work folder in its own: nobody writes over another's, and whoever
-comes later reads them all. Beside a journal that was stored, `<shard>.stored` says what the store held then.
+comes later reads them all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,18 +18,19 @@ from typing import Final
 from upath import UPath
 
 from stage_a_pipeline.errors import JournalError, OutputError, StoreError
+from stage_a_pipeline.inference import answer_index
 from stage_a_pipeline.inference.journal_lines import intact_lines
 from stage_a_pipeline.inference.run_notes import RunNotes, Writer
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.settings import OutputSettings
-from stage_a_pipeline.storage import atomic_write, child_path, ensure_folder, objects, output_errors
+from stage_a_pipeline.storage import child_path, ensure_folder, objects, output_errors
 from stage_a_pipeline.storage.fetched import fetched
 from stage_a_pipeline.storage.staged_objects import put_whole
 from stage_a_pipeline.storage.temporary import temporary_name
 
 _ORIGIN: Final = "origin"
-_STORED: Final = ".stored"
 _JOURNAL: Final = "journal"
+_ANYWHERE: Final = answer_index.Place(0, 0)
 
 
 @contextmanager
@@ -126,14 +126,13 @@ def _differs(target: Path, state: objects.ObjectState) -> bool:
 
 
 def _fetch(place: UPath, target: Path) -> None:
-    with fetched(place, target.parent) as (temporary, state):
+    with fetched(place, target.parent) as (temporary, _):
         if not _is_own(target):
             temporary.replace(target)
             return
         # A run may have begun to write it meanwhile, which must not lose the file it has open.
         with suppress(FileExistsError):
             os.link(temporary, target)
-            _note_stored(target, state)
 
 
 def _is_own(journal: Path) -> bool:
@@ -175,32 +174,30 @@ def _to_be_stored(folder: Path, shard: str, began: float) -> list[Path]:
 def _store(journal: Path, folder: UPath, work_dir: Path) -> None:
     """Store a journal that the store does not have. Raises OSError, OutputError, JournalError."""
     place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
-    try:
-        stored = objects.look(place)
-    except FileNotFoundError:
-        pass
-    else:
-        if not _was_stored_here(journal, stored):
-            # This work folder is a copy of another, whose journal must stay: it takes an origin of its own.
-            (work_dir / _ORIGIN).unlink(missing_ok=True)
-            place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
-        elif stored.size == journal.stat().st_size:
-            return
-    # What is damaged here must not take the place of what is whole there.
-    deque(intact_lines(journal), maxlen=0)
+    size = _stored_size(place)
+    if size == journal.stat().st_size:
+        return
+    # What is damaged here raises here, and takes the place of nothing.
+    keys = answer_index.AnswerIndex((line.compact_key, _ANYWHERE) for line in intact_lines(journal))
+    if size is not None and not _all_known(place, keys, journal.parent):
+        # Of two work folders one is a copy of the other: this one takes an origin of its own.
+        (work_dir / _ORIGIN).unlink(missing_ok=True)
+        place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
     put_whole(journal, place)
-    _note_stored(journal, objects.look(place))
 
 
-def _was_stored_here(journal: Path, stored: objects.ObjectState) -> bool:
-    note = journal.with_suffix(_STORED)
-    return note.exists() and note.read_text("utf-8") == _as_text(stored)
+def _stored_size(place: UPath) -> int | None:
+    try:
+        return objects.look(place).size
+    except FileNotFoundError:
+        return None
 
 
-def _note_stored(journal: Path, stored: objects.ObjectState) -> None:
-    with atomic_write(journal.with_suffix(_STORED)) as file:
-        file.write(_as_text(stored))
-
-
-def _as_text(state: objects.ObjectState) -> str:
-    return f"{state.size} {state.version}\n"
+def _all_known(place: UPath, keys: answer_index.AnswerIndex, folder: Path) -> bool:
+    """Whether all that a stored journal tells is among the keys; the folder is for fetching it."""
+    with fetched(place, folder) as (stored, _):
+        try:
+            return all(line.compact_key in keys for line in intact_lines(stored))
+        except JournalError:
+            # What is damaged there helps nobody.
+            return True

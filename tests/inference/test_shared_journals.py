@@ -138,6 +138,25 @@ def test_a_copied_work_folder_takes_a_name_of_its_own_and_stores_over_nobodys_jo
     assert here.known() == there.known() == {"a", "b", "c", "d", "e", "f"}
 
 
+def test_a_work_folder_from_a_backup_stores_over_nothing_that_it_does_not_hold(here, there, tmp_path):
+    here.ask("a")
+    shutil.copytree(here.work, tmp_path / "backup")
+    here.ask("b", "c")
+    shutil.rmtree(here.work)
+    (tmp_path / "backup").rename(here.work)
+    here.ask("d")
+    assert there.known() == {"a", "b", "c", "d"}
+
+
+def test_a_journal_that_was_compacted_replaces_the_one_in_the_store(here, store, monkeypatch):
+    monkeypatch.setattr("stage_a_pipeline.inference.journal._WORTH_COMPACTING", 2)
+    here.ask(*"aaaa")
+    before = store.keys(JOURNALS)
+    here.ask("b")
+    assert store.keys(JOURNALS) == before
+    assert objects.get_bytes(store.place(f"{JOURNALS}/{before[0]}")).count(b"\n") == 2
+
+
 def test_a_note_that_cannot_be_left_leaves_none_behind(here, store):
     other = "BBU"
     store.proxy.fail_always("denied", f"{NOTES}/{other}", "PUT")
@@ -166,6 +185,15 @@ def test_a_journal_that_is_damaged_here_leaves_the_whole_one_in_the_store(here, 
     assert f"journal {journal}, line 1 is damaged" in here.told[-1]
     journal.unlink()
     assert here.known() == there.known() == {"a", "b"}
+
+
+def test_a_journal_that_is_damaged_in_the_store_is_replaced_by_the_whole_one_here(here, there, store):
+    here.ask("a")
+    (name,) = store.keys(JOURNALS)
+    store.put(f"{JOURNALS}/{name}", b"garbage\n")
+    here.ask("b")
+    assert store.keys(JOURNALS) == [name]
+    assert there.known() == {"a", "b"}
 
 
 def test_a_store_that_is_away_is_named(here, store):
