@@ -125,6 +125,18 @@ def test_a_note_of_another_shard_of_the_run_stays(here, store):
     assert here.told == []
 
 
+def test_runs_on_two_machines_at_once_are_told_of_and_keep_what_both_have_asked(here, there, store):
+    with here.run("first"):
+        here.answer("a", "b")
+        there.ask("b", "c", run_id="second")
+    assert here.told == []
+    (told,) = there.told
+    assert f"the output of mission {MISSION} may be written by pid {os.getpid()} on" in told
+    assert "run first" in told
+    assert here.known() == there.known() == {"a", "b", "c"}
+    assert (len(store.keys(JOURNALS)), store.keys(NOTES)) == (2, [])
+
+
 def test_a_copied_work_folder_takes_a_name_of_its_own_and_stores_over_nobodys_journal(here, there, store):
     here.ask("a")
     shutil.copytree(here.work, there.work)
