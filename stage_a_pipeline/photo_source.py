@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import errno
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from upath import UPath
 
@@ -23,6 +23,8 @@ _AT_ONCE: Final = 16
 """A store answers many as soon as one; so many photos of a window are fetched side by side."""
 
 _MIB: Final = 1 << 20
+
+T = TypeVar("T")
 
 PhotoSize = tuple[int, int] | None
 """Width and height as they are stored; None where the header does not tell."""
@@ -63,8 +65,9 @@ ON_DISK: Final = PhotosOnDisk()
 class PhotosInStore:
     """Photos of an object store, each fetched whole, once for its size and its content.
 
-    One that cannot be fetched is rejected as long as the `root` can still be listed. Otherwise the store is
-    at fault: StoreError, and nobody tries again.
+    One that cannot be fetched is rejected as long as the `root` can still be listed. Otherwise, and where
+    the store asks for fewer requests for as long as anybody waits, the store is at fault: StoreError, and
+    nobody tries again. What is wrong with this machine's disk is OutputError.
     """
 
     def __init__(self, root: UPath, cache: PhotoCache, hashes: KnownHashes) -> None:
@@ -75,59 +78,68 @@ class PhotosInStore:
 
     def read(self, place: Place) -> PhotoFile:
         """See PhotoSource."""
-        assert isinstance(place, UPath)
-        with self._blamed_rightly(place):
-            return self._read(place, objects.look(place))
+        return self._blaming_rightly(place, self._read)
 
     def content_hash(self, place: Place) -> str:
         """See PhotoSource. A photo that was read before in the same version is not fetched again."""
-        assert isinstance(place, UPath)
-        with self._blamed_rightly(place):
-            state = objects.look(place)
-            return self._hashes.find(place, state) or self._read(place, state).sha256
+        return self._blaming_rightly(place, self._content_hash)
 
     def sizes(self, places: Sequence[Place]) -> list[PhotoSize]:
         """See PhotoSource."""
         with ThreadPoolExecutor(min(_AT_ONCE, len(places)), thread_name_prefix="fetch") as pool:
-            return list(pool.map(self._size, places))
+            return list(pool.map(self._size_or_none, places))
 
-    def _read(self, place: UPath, state: objects.ObjectState) -> PhotoFile:
-        require_photo_size(place, state.size)
-        with self._cache.open(place, state) as file:
+    def _read(self, place: UPath) -> PhotoFile:
+        return self._read_in(place, objects.look(place))
+
+    def _content_hash(self, place: UPath) -> str:
+        state = objects.look(place)
+        return self._hashes.find(place, state) or self._read_in(place, state).sha256
+
+    def _read_in(self, place: UPath, seen: objects.ObjectState) -> PhotoFile:
+        require_photo_size(place, seen.size)
+        with self._cache.open(place, seen) as (file, state):
             photo = photo_of(place, file.read())
         self._hashes.add(place, state, photo.sha256)
         return photo
 
-    def _size(self, place: Place) -> PhotoSize:
-        assert isinstance(place, UPath)
+    def _size_or_none(self, place: Place) -> PhotoSize:
         try:
-            with self._blamed_rightly(place):
-                state = objects.look(place)
-                require_photo_size(place, state.size)
-                with self._cache.open(place, state) as file:
-                    return size_in(file.fileno())
+            return self._blaming_rightly(place, self._size)
         except PhotoError:
             return None
 
-    @contextmanager
-    def _blamed_rightly(self, place: UPath) -> Iterator[None]:
+    def _size(self, place: UPath) -> PhotoSize:
+        state = objects.look(place)
+        require_photo_size(place, state.size)
+        with self._cache.open(place, state) as (file, _):
+            return size_in(file.fileno())
+
+    def _blaming_rightly(self, place: Place, ask: Callable[[UPath], T], *, again: bool = True) -> T:
+        assert isinstance(place, UPath)
         if self._outage is not None:
             raise self._outage
         try:
-            yield
+            return ask(place)
         except OSError as error:
-            self._require_store()
-            raise unreadable_photo(place, error.strerror or str(error)) from error
+            self._require_store(error)
+            if not again or not objects.may_pass(error):
+                raise unreadable_photo(place, error.strerror or str(error)) from error
+        # The store answers, and may have been away until just now.
+        return self._blaming_rightly(place, ask, again=False)
 
-    def _require_store(self) -> None:
+    def _require_store(self, error: OSError) -> None:
+        """StoreError where no photo is to blame for the error."""
         try:
+            if error.errno == errno.EBUSY:
+                raise error
             objects.children(self._root)
-        except OSError as error:
+        except OSError as cause:
             self._outage = StoreError(
-                f"input root {self._root} cannot be read any more: {error.strerror}; finished photos are "
+                f"input root {self._root} cannot be read any more: {cause.strerror}; finished photos are "
                 "kept, run again once the store can be reached"
             )
-            raise self._outage from error
+            raise self._outage from cause
 
 
 def photo_source(settings: Settings, *, cache_folder: Path | None = None) -> PhotoSource:

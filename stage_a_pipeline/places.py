@@ -14,6 +14,9 @@ from upath import UPath
 Place = Path | UPath
 """A Path of this machine, or the URL of an object or a prefix."""
 
+CHAIN: Final = "::"
+"""What a UPath has behind this is lost when something is joined to it."""
+
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _EXTRAS: Final[Mapping[str, str | None]] = {"s3": "s3", "gs": "gcs", "memory": None}
 """The protocols of object stores, in which an object appears whole or not at all, and the extra of each."""
@@ -53,8 +56,9 @@ def as_place(text: str) -> Place:
         raise ValueError("a URL must not hold credentials; they come from the environment or its files")
     if not bucket:
         raise ValueError(f"a URL names a bucket: {protocol}://bucket/folder")
+    if CHAIN in rest:
+        raise ValueError(f"a URL must not hold {CHAIN!r}, which links two of them; rename what is called so")
     base = _bucket(protocol, bucket)
-    # Joined rather than parsed: `::` has a meaning of its own in fsspec's URLs, and none in a key.
     return base / key if key else base
 
 

@@ -6,9 +6,10 @@ import http.client
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
@@ -19,11 +20,11 @@ from upath import UPath
 from stage_a_pipeline.places import as_place
 from stage_a_pipeline.storage import objects
 
-Fault = Literal["busy", "denied", "cut", "down"]
-"""503 SlowDown, 403 AccessDenied, half a body and a closed connection, a closed connection."""
+Fault = Literal["busy", "too many", "denied", "cut", "down"]
+"""503 SlowDown, 429 TooManyRequests, 403 AccessDenied, half a body and then the end, a closed connection."""
 
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{0}</Message></Error>'
-_STATUS = {"busy": (503, "SlowDown"), "denied": (403, "AccessDenied")}
+_STATUS = {"busy": (503, "SlowDown"), "too many": (429, "TooManyRequests"), "denied": (403, "AccessDenied")}
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length"}
 
 
@@ -149,9 +150,9 @@ class Store:
         proxy.reset()
 
     def place(self, key: str) -> UPath:
-        place = as_place(f"{self.url}/{key}")
-        assert isinstance(place, UPath)
-        return place
+        bucket = as_place(self.url)
+        assert isinstance(bucket, UPath)
+        return bucket / key if key else bucket
 
     def put(self, key: str, content: bytes) -> UPath:
         """Store an object past everything that the product does."""
@@ -163,6 +164,17 @@ class Store:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 self.put(f"{key}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+    def replace_while_fetched(self, key: str, contents: Iterable[bytes]) -> None:
+        """Store the next content at each request to fetch the object, before it is answered."""
+        left = iter(contents)
+
+        def replace(asked: Asked) -> None:
+            if asked.method == "GET" and asked.path.split("?")[0].endswith(key):
+                for content in islice(left, 1):
+                    self.put(key, content)
+
+        self.proxy.fault = replace
 
     def keys(self, key: str = "") -> list[str]:
         """All keys below a prefix, relative to it."""

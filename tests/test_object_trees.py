@@ -138,9 +138,14 @@ def test_keys_that_no_path_can_name_are_skipped_and_told(store):
     store.put(f"{label}/good/1.jpg", b"x")
     store.put(f"{label}/good//2.jpg", b"x")
     store.put(f"{label}/marked/", b"")
+    store.put(f"{label}/good::1/1.jpg", b"of another group")
     found = discover_groups(store.place("photos"), MISSION)
     assert [group.group_id for group in found.groups] == ["good"]
-    assert sorted(entry.reason for entry in found.skipped) == ["empty_group", "impossible_name"]
+    assert sorted(entry.reason for entry in found.skipped) == [
+        "empty_group",
+        "impossible_name",
+        "impossible_name",
+    ]
     # http clients resolve `..` before they ask: the reader is handed such a key as a store would list it.
     assert not objects_named(["a/../x.jpg", "../x.jpg", "./x.jpg", "a/x\0.jpg"])
 

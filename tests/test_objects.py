@@ -2,6 +2,7 @@
 
 import errno
 import time
+from pathlib import Path
 
 import pytest
 
@@ -85,8 +86,41 @@ def test_an_object_of_another_size_than_the_store_says_is_not_taken(tmp_path, mo
     monkeypatch.setattr(objects, "_FIRST_WAIT", 0.01)
     place = as_place(f"memory://{tmp_path.name}/photo.jpg")
     objects.put_bytes(place, PHOTO)
-    with pytest.raises(objects.CutOffError, match=rf"{len(PHOTO)} of {len(PHOTO) + 1} bytes came"):
-        objects.download(place, tmp_path / "photo.jpg", objects.ObjectState(len(PHOTO) + 1, "v"))
+    monkeypatch.setattr(place.fs, "get_file", lambda _, target: Path(target).write_bytes(PHOTO[1:]))
+    with pytest.raises(objects.CutOffError, match=rf"{len(PHOTO) - 1} of {len(PHOTO)} bytes came"):
+        objects.download(place, tmp_path / "photo.jpg")
+
+
+@pytest.mark.parametrize("other", [PHOTO[1:], PHOTO[::-1]], ids=["shorter", "as long"])
+def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_again(store, tmp_path, other):
+    place = store.put("a/photo.jpg", PHOTO)
+    seen = objects.look(place)
+    store.replace_while_fetched("a/photo.jpg", [other])
+    state = objects.download(place, tmp_path / "photo.jpg", seen)
+    assert (tmp_path / "photo.jpg").read_bytes() == other
+    assert state == objects.look(place) != seen
+
+
+def test_an_object_that_is_replaced_on_and_on_is_told_as_such(store, tmp_path):
+    place = store.put("a/photo.jpg", PHOTO)
+    store.replace_while_fetched("a/photo.jpg", (bytes([number]) for number in range(100)))
+    with pytest.raises(OSError, match="somebody replaced it each time it was fetched"):
+        objects.download(place, tmp_path / "photo.jpg")
+
+
+def test_a_small_object_that_was_replaced_after_a_look_is_whole(store):
+    place = store.put("a/note.json", b"old")
+    store.replace_while_fetched("a/note.json", [b"newer"])
+    assert objects.get_bytes(place) == b"newer"
+
+
+@pytest.mark.parametrize("fault", ["busy", "too many"])
+def test_a_store_that_asks_for_fewer_requests_is_told_as_busy(store, fault):
+    place = store.put("a/photo.jpg", PHOTO)
+    store.proxy.fail_always(fault, "photo.jpg")
+    with pytest.raises(OSError) as error:  # noqa: PT011 - see above
+        objects.look(place)
+    assert error.value.errno == errno.EBUSY
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, TypeError])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from PIL import Image as Pillow
 from stage_a_pipeline.errors import OutputError, PhotoError, StoreError
 from stage_a_pipeline.images import MAX_FILE_BYTES, read_photo
 from stage_a_pipeline.photo_source import PhotosInStore, photo_source
+from stage_a_pipeline.places import as_place
 from stage_a_pipeline.settings import load_settings
 from stage_a_pipeline.storage import objects
 from stage_a_pipeline.storage.known_hashes import KnownHashes
@@ -66,6 +70,16 @@ def test_a_photo_that_was_replaced_is_fetched_again(store, photos):
     assert photos.read(place).data == b"first"
     store.put("in/p.jpg", b"other")
     assert photos.read(place).data == b"other"
+
+
+@pytest.mark.parametrize("other", [b"another", b"other"], ids=["longer", "as long"])
+def test_a_photo_that_is_replaced_while_it_is_fetched_is_never_taken_for_what_it_was(store, photos, other):
+    place = store.put("in/p.jpg", b"first")
+    store.replace_while_fetched("in/p.jpg", [other])
+    assert photos.read(place).data == other
+    store.put("in/p.jpg", b"first")
+    assert photos.content_hash(place) == hashlib.sha256(b"first").hexdigest()
+    assert photos.read(place).data == b"first"
 
 
 def test_a_hash_that_is_known_needs_no_photo_unless_that_was_replaced(store, photos, cache, tmp_path):
@@ -129,10 +143,10 @@ def test_a_process_killed_while_it_fetches_leaves_nothing_that_passes_for_a_phot
         "from stage_a_pipeline.places import as_place\n"
         "from stage_a_pipeline.storage import objects\n"
         "from stage_a_pipeline.storage.photo_cache import PhotoCache\n"
-        "def die(place, target, state):\n"
-        "    target.write_bytes(b'who'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def die(*a):\n"
+        "    a[1].write_bytes(b'who'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "place = as_place(sys.argv[1]); state = objects.look(place); objects.download = die\n"
-        "PhotoCache(Path(sys.argv[2]), limit_bytes=1 << 20).open(place, state)\n"
+        "with PhotoCache(Path(sys.argv[2]), limit_bytes=1 << 20).open(place, state): pass\n"
     )
     command = [sys.executable, "-c", program, str(place), str(tmp_path / "photos")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
@@ -169,6 +183,35 @@ def test_a_store_that_fails_as_a_whole_is_no_photos_fault_and_is_not_asked_again
     assert len(store.proxy.asked) == asked
 
 
+@pytest.mark.parametrize("fault", ["busy", "too many"])
+def test_throttling_that_outlasts_all_tries_is_the_stores_fault(store, photos, fault):
+    place = store.put("in/p.jpg", b"x")
+    store.proxy.fail_always(fault, "p.jpg")
+    with pytest.raises(StoreError, match=rf"input root {store.url}/in cannot be read any more"):
+        photos.read(place)
+
+
+def test_an_outage_that_ends_when_the_store_is_looked_at_costs_no_photo(store, photos):
+    place = store.put("in/p.jpg", b"x")
+    listed = []
+
+    def down_until_the_root_is_listed(asked):
+        listed.extend(["root"] if "list-type" in asked.path else [])
+        return "down" if "p.jpg" in asked.path and not listed else None
+
+    store.proxy.fault = down_until_the_root_is_listed
+    assert photos.read(place).data == b"x"
+    assert listed
+
+
+def test_a_photo_that_alone_breaks_off_each_time_is_its_own_fault(store, photos, monkeypatch):
+    monkeypatch.setattr(objects, "_FIRST_WAIT", 0.01)
+    place = store.put("in/p.jpg", b"whole" * 1000)
+    store.proxy.fail_always("cut", "p.jpg", "GET")
+    with pytest.raises(PhotoError, match="cannot be read"):
+        photos.read(place)
+
+
 def test_what_no_photo_can_be_is_refused_before_it_is_fetched(store, photos, monkeypatch):
     place = store.put("in/p.jpg", b"x")
     monkeypatch.setattr(objects, "look", lambda _: objects.ObjectState(MAX_FILE_BYTES + 1, "v"))
@@ -186,6 +229,42 @@ def test_a_cache_without_room_on_its_disk_is_named(store, photos):
     place = store.put("in/p.jpg", bytes(40 * KIB))
     with file_size_limit(KIB), pytest.raises(OutputError, match=r"photos cannot be written: File too large"):
         photos.read(place)
+
+
+def test_a_machine_that_opens_no_more_files_is_named_and_no_photo_is_blamed(tmp_path):
+    root = as_place(f"memory://{tmp_path.name}/in")
+    objects.put_bytes(root / "p.jpg", b"x")
+    cache = PhotoCache(tmp_path / "photos", limit_bytes=KIB)
+    photos = PhotosInStore(root, cache, KnownHashes(tmp_path / "hashes"))
+    for _ in range(2):  # It is not here yet, and then it is.
+        with (
+            no_more_files(),
+            pytest.raises(OutputError, match=r"photos cannot be written: Too many open files.*ulimit -n"),
+        ):
+            photos.read(root / "p.jpg")
+        assert photos.read(root / "p.jpg").data == b"x"
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_another_user_has_fetched_is_read(store, read_only_folder):
+    place = store.put("in/p.jpg", b"x")
+    cache = PhotoCache(read_only_folder, limit_bytes=KIB)
+    photos = PhotosInStore(store.place("in"), cache, KnownHashes(read_only_folder / "hashes"))
+    read_only_folder.chmod(0o755)
+    photos.read(place)
+    with without_privileges():
+        assert photos.read(place).data == b"x"
+    assert fetched(store, "p.jpg") == 1
 
 
 def test_the_settings_decide_where_photos_come_from_and_how_many_are_kept(tmp_path, store):

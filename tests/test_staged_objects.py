@@ -12,6 +12,7 @@ import pytest
 from stage_a_pipeline.errors import OutputError
 from stage_a_pipeline.storage import atomic_write, objects, open_to_read, prune_leftovers, stage_file
 from tests.object_store import Store
+from tests.test_storage import file_size_limit
 
 OLD, NEW = b"old content\n" * 50, b"new content\n" * 60
 
@@ -139,3 +140,21 @@ def test_nothing_is_left_in_the_temporary_folder(store, tmp_path, monkeypatch):
     with pytest.raises(OutputError):
         write(store, OLD)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_that_is_missing_or_full_is_named_and_no_bucket_is(store, tmp_path, monkeypatch):
+    folder = tmp_path / "tmp"
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(OutputError, match=rf"{folder} cannot be written: No such file.*set TMPDIR"):
+        write(store)
+    folder.mkdir()
+    place = store.put("out/x.jsonl", NEW)
+    with file_size_limit(8):
+        with pytest.raises(OutputError, match=rf"{folder} cannot be written: File too large.*set TMPDIR"):
+            write(store)
+        with (
+            pytest.raises(OutputError, match=rf"{folder} cannot be written: File too large.*set TMPDIR"),
+            open_to_read(place),
+        ):
+            pytest.fail("there was no room to fetch it")
+    assert list(folder.iterdir()) == []

@@ -13,7 +13,8 @@ from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.inference.asking import PhotoKey
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.journal_lines import REJECTED, intact_lines, read_line
-from stage_a_pipeline.inference.shared_journals import Writer, shared_journals
+from stage_a_pipeline.inference.run_notes import Writer
+from stage_a_pipeline.inference.shared_journals import shared_journals
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
 
@@ -67,16 +68,22 @@ def open_journal(
 
 
 def unusable_answers(settings: Settings, missions: Sequence[str]) -> dict[bytes, tuple[str, int]]:
-    """By the journal's key, why the answer that came in a file cannot be used, and of which attempt it is."""
+    """By the journal's key, why the answer that came in a file cannot be used, and of which attempt it is.
+
+    Whichever machine the file came to. Raises JournalError.
+    """
     found: dict[bytes, tuple[str, int]] = {}
     for mission in missions:
-        path: Path = settings.output.work_dir / "journal" / mission / f"{_SHARD}.jsonl"
-        if not path.exists():
-            continue
-        with path.open("rb") as file:
-            for line in intact_lines(path):
-                if line.status == REJECTED.encode():
-                    told = read_line(file, line.offset)
-                    last = found.get(line.key, ("", 0))
-                    found[line.key] = max(last, (told["reason"], told["attempts"]), key=lambda each: each[1])
+        # Those of other machines have an origin in their names.
+        for path in sorted((settings.output.work_dir / "journal" / mission).glob(f"{_SHARD}.*jsonl")):
+            for key, unusable in _rejections(path):
+                found[key] = max(found.get(key, ("", 0)), unusable, key=lambda each: each[1])
     return found
+
+
+def _rejections(path: Path) -> Iterator[tuple[bytes, tuple[str, int]]]:
+    with path.open("rb") as file:
+        for line in intact_lines(path, opened=file):
+            if line.status == REJECTED.encode():
+                told = read_line(file, line.offset)
+                yield line.key, (told["reason"], told["attempts"])

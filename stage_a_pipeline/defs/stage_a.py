@@ -40,6 +40,7 @@ from stage_a_pipeline.inference.shard import (
     plan_run,
     require_fingerprint,
 )
+from stage_a_pipeline.inference.shared_journals import journal_folders
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.records import Group, Outcome
@@ -71,12 +72,13 @@ def plan_shards(
     loaded = settings.load()
     for removed in prune_folders(loaded.output.work_dir / "scratch", older_than_days=SCRATCH_DAYS):
         context.log.info(f"removed the scratch tables of run {removed.name}")
-    for leftover in prune_leftovers(loaded.output.output_dir, older_than_days=SCRATCH_DAYS):
-        context.log.info(f"removed {leftover}, which a killed run had not finished")
-    workers = list_workers(loaded.engine.devices)
     groups = _all_groups(sampled_groups)
-    dealt = deal_out(enumerate(groups), shards=len(workers), mode=loaded.inference.sharding_mode)
     missions = dict.fromkeys(group.mission for group in groups)
+    for folder in (loaded.output.output_dir, *journal_folders(loaded.output, missions)):
+        for leftover in prune_leftovers(folder, older_than_days=SCRATCH_DAYS):
+            context.log.info(f"removed {leftover}, which a killed run had not finished")
+    workers = list_workers(loaded.engine.devices)
+    dealt = deal_out(enumerate(groups), shards=len(workers), mode=loaded.inference.sharding_mode)
     recipes = mission_recipes((MISSIONS[name] for name in missions), loaded)
     plans = _plans_to_metadata({name: plan_run(recipe, loaded) for name, recipe in recipes.items()})
     for worker, refs in zip(workers, dealt, strict=True):

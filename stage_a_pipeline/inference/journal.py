@@ -97,11 +97,19 @@ class Journal:
             raise
 
     def find(self, content_sha256: str, fingerprint: Fingerprint) -> Answer | None:
-        """The answer given before to these bytes under this fingerprint."""
+        """The answer given before to these bytes under this fingerprint.
+
+        Raises JournalError where somebody has changed the file since it was read.
+        """
         place = self._index.find(answer_key(content_sha256, fingerprint))
         if place is None:
             return None
         line = self._read_at(place)
+        if (line["sha256"], line["fingerprint"]) != (content_sha256, fingerprint):
+            raise JournalError(
+                f"journal {self._files[place.file].name} was changed while it was read; run again, and leave "
+                "the journals alone meanwhile"
+            )
         return Answer(
             raw_text=line["text"],
             finish_reason=line["finish_reason"],
@@ -236,7 +244,7 @@ class Journal:
             if followed.inode != found.st_ino:
                 self._open(path, followed)
         if found.st_size > followed.end:
-            for line in intact_lines(path, start=followed.end):
+            for line in intact_lines(path, start=followed.end, opened=self._files[followed.number]):
                 followed.end = line.end
                 place = Place(followed.number, line.offset)
                 if line.status == SUMMARISED.encode():
@@ -257,7 +265,7 @@ class Journal:
             followed = self._followed[path] = _Followed()
             with reading(path):
                 self._open(path, followed)
-            for line in intact_lines(path):
+            for line in intact_lines(path, opened=self._files[number]):
                 self._lines[number] += 1
                 followed.end = line.end
                 place = Place(number, line.offset)

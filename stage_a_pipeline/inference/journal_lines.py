@@ -7,7 +7,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -52,10 +52,13 @@ class JournalLine(NamedTuple):
         return answer_key(self.sha256, self.fingerprint + b":" + self.status)
 
 
-def intact_lines(path: Path, *, start: int = 0) -> Iterator[JournalLine]:
-    """All complete lines from `start` on; a torn last line of another shard is passed over."""
+def intact_lines(path: Path, *, start: int = 0, opened: BinaryIO | None = None) -> Iterator[JournalLine]:
+    """All complete lines from `start` on; a torn last line of another shard is passed over.
+
+    Where the file is `opened`, they are that one's, also when another is in its place by now.
+    """
     offset = start
-    with reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") if opened is None else nullcontext(opened) as file:
         file.seek(start)
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):

@@ -23,8 +23,9 @@ from stage_a_pipeline.inference.devices import Worker, leased
 from stage_a_pipeline.inference.journal import Fingerprint, Journal, run_fingerprint
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.remembered import remembered_outcomes
+from stage_a_pipeline.inference.run_notes import Writer
 from stage_a_pipeline.inference.scheduler import ShardScheduler
-from stage_a_pipeline.inference.shared_journals import Writer, shared_journals
+from stage_a_pipeline.inference.shared_journals import shared_journals
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.prompts import build_prompt, prompt_hash

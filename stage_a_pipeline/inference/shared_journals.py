@@ -7,59 +7,67 @@ comes later reads them all.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from upath import UPath
 
-from stage_a_pipeline.errors import StoreError
+from stage_a_pipeline.errors import JournalError, OutputError, StoreError
+from stage_a_pipeline.inference import answer_index
+from stage_a_pipeline.inference.journal_lines import intact_lines
+from stage_a_pipeline.inference.run_notes import RunNotes, Writer
+from stage_a_pipeline.places import Place
 from stage_a_pipeline.settings import OutputSettings
-from stage_a_pipeline.storage import Holder, child_path, ensure_folder, objects, output_errors, this_process
-from stage_a_pipeline.storage.fetched import fetch_file
+from stage_a_pipeline.storage import child_path, ensure_folder, objects, output_errors
+from stage_a_pipeline.storage.fetched import fetched
 from stage_a_pipeline.storage.staged_objects import put_whole
 from stage_a_pipeline.storage.temporary import temporary_name
 
 _ORIGIN: Final = "origin"
 _JOURNAL: Final = "journal"
-_RUNNING: Final = "running"
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Who writes journals: those called `shard` of these missions, in a run and for a purpose."""
-
-    shard: str
-    missions: Sequence[str]
-    run_id: str
-    purpose: str
+_ANYWHERE: Final = answer_index.Place(0, 0)
 
 
 @contextmanager
 def shared_journals(output: OutputSettings, writer: Writer, tell: Callable[[str], None]) -> Iterator[None]:
-    """Fetch the journals that other machines have stored, and store the writer's in the end, also in error.
+    """Fetch the journals that other machines have stored, and store those of this one in the end.
 
-    `tell` hears of other machines that are at work on the same output, and of a journal that could not be
-    stored. StoreError, or OutputError where the store denies what publishing will need. Nothing of that
-    for an output on this machine.
+    The writer has claimed its missions. Stored are its own journals, and those that other shards of these
+    missions have left here and nobody has written meanwhile; also in error. `tell` hears of other machines
+    that are at work on the same output, and of a journal that could not be stored. StoreError, or OutputError
+    where the store denies what publishing will need. Nothing of that for an output on this machine.
     """
     if isinstance(output.output_dir, Path):
         yield
         return
-    store, origin = output.output_dir, _origin(output.work_dir)
+    began, store = time.time(), output.output_dir
+    notes = RunNotes(store, _origin(output.work_dir), writer)
     fetch_journals(output)
     with output_errors(store):
         _require_writable(store)
-        notes = _announce(store, origin, writer, tell)
     try:
+        with output_errors(store):
+            notes.leave(tell)
         yield
     finally:
-        _try_to_store(output.work_dir / _JOURNAL, store, origin, writer, notes, tell)
+        journals = output.work_dir / _JOURNAL
+        try:
+            for mission in writer.missions:
+                for source in _to_be_stored(child_path(journals, mission), writer.shard, began):
+                    _store(source, store / "work" / _JOURNAL / mission, output.work_dir)
+            notes.remove()
+        except (OSError, OutputError, JournalError) as error:
+            # What ended the shard must be seen, and this machine has the journal.
+            cause = getattr(error, "strerror", None) or error
+            tell(
+                f"the journal of shard {writer.shard} could not be stored in {store}: {cause}; it stays in "
+                f"{journals}, and is stored when the next run of that mission here ends"
+            )
 
 
 def fetch_journals(output: OutputSettings) -> None:
@@ -73,13 +81,20 @@ def fetch_journals(output: OutputSettings) -> None:
             if target is not None and _differs(target, state):
                 # One that somebody has just removed costs no other.
                 with suppress(FileNotFoundError):
-                    # It may have grown since it was listed.
-                    fetch_file(stored / key, target, objects.look(stored / key)).close()
+                    _fetch(stored / key, target)
     except OSError as error:
         raise StoreError(
             f"journals in {stored} cannot be fetched: {error.strerror}; run again once the store can be "
             "reached"
         ) from error
+
+
+def journal_folders(output: OutputSettings, missions: Iterable[str]) -> Iterator[Place]:
+    """Where the journals of missions are, here and in the store."""
+    for mission in missions:
+        yield child_path(output.work_dir / _JOURNAL, mission)
+        if not isinstance(output.output_dir, Path):
+            yield child_path(output.output_dir / "work" / _JOURNAL, mission)
 
 
 def _stored_below(folder: UPath) -> list[tuple[str, objects.ObjectState]]:
@@ -106,7 +121,23 @@ def _place_here(key: str, origin: str, journal: Path) -> Path | None:
 
 def _differs(target: Path, state: objects.ObjectState) -> bool:
     # A journal only grows, or loses lines that no longer count: its size tells it from an older one.
-    return not target.exists() or target.stat().st_size != state.size
+    with output_errors(target):
+        return not target.exists() or target.stat().st_size != state.size
+
+
+def _fetch(place: UPath, target: Path) -> None:
+    with fetched(place, target.parent) as (temporary, _):
+        if not _is_own(target):
+            temporary.replace(target)
+            return
+        # A run may have begun to write it meanwhile, which must not lose the file it has open.
+        with suppress(FileExistsError):
+            os.link(temporary, target)
+
+
+def _is_own(journal: Path) -> bool:
+    """Whether a journal is of this work folder: that of another has its origin in its name."""
+    return "." not in journal.stem
 
 
 def _origin(work_dir: Path) -> str:
@@ -133,68 +164,40 @@ def _require_writable(store: UPath) -> None:
     objects.remove(probe)
 
 
-def _announce(store: UPath, origin: str, writer: Writer, tell: Callable[[str], None]) -> list[UPath]:
-    """Leave a note for other machines per mission, and tell of theirs."""
-    notes = []
-    for mission in writer.missions:
-        for place in _notes_of_others(store, origin, mission):
-            tell(
-                f"the output of mission {mission} may be written by {_read_note(place)} as well; both would "
-                f"ask the same photos, and who publishes last wins. If that run is dead, delete {place}"
-            )
-        note = store / "work" / _RUNNING / f"{mission}.{writer.shard}.{origin}.json"
-        holder = this_process(writer.purpose, writer.run_id)
-        objects.put_bytes(note, json.dumps(asdict(holder)).encode())
-        notes.append(note)
-    return notes
+def _to_be_stored(folder: Path, shard: str, began: float) -> list[Path]:
+    """The journal of that shard, and those of others here that nobody has written since then."""
+    writers = folder / f"{shard}.jsonl"
+    found = [path for path in sorted(folder.glob("*.jsonl")) if _is_own(path)]
+    return [path for path in found if path == writers or path.stat().st_mtime < began]
 
 
-def _notes_of_others(store: UPath, origin: str, mission: str) -> Iterator[UPath]:
-    try:
-        names = [name for name, _ in objects.children(store / "work" / _RUNNING)]
-    except FileNotFoundError:
+def _store(journal: Path, folder: UPath, work_dir: Path) -> None:
+    """Store a journal that the store does not have. Raises OSError, OutputError, JournalError."""
+    place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
+    size = _stored_size(place)
+    if size == journal.stat().st_size:
         return
-    for name in sorted(names):
-        note = name.rsplit(".", 3)
-        if note[0] == mission and note[2:] != [origin, "json"]:
-            yield store / "work" / _RUNNING / name
+    # What is damaged here raises here, and takes the place of nothing.
+    keys = answer_index.AnswerIndex((line.compact_key, _ANYWHERE) for line in intact_lines(journal))
+    if size is not None and not _all_known(place, keys, journal.parent):
+        # Of two work folders one is a copy of the other: this one takes an origin of its own.
+        (work_dir / _ORIGIN).unlink(missing_ok=True)
+        place = folder / f"{journal.stem}.{_origin(work_dir)}.jsonl"
+    put_whole(journal, place)
 
 
-def _read_note(place: UPath) -> str:
+def _stored_size(place: UPath) -> int | None:
     try:
-        return str(Holder(**json.loads(objects.get_bytes(place))))
-    except (OSError, ValueError, TypeError):
-        # It is for people, and its run may just have ended.
-        return "a run on another machine"
-
-
-def _try_to_store(
-    journals: Path,
-    store: UPath,
-    origin: str,
-    writer: Writer,
-    notes: list[UPath],
-    tell: Callable[[str], None],
-) -> None:
-    try:
-        for mission in writer.missions:
-            source = child_path(journals, mission) / f"{writer.shard}.jsonl"
-            if source.exists():
-                _store(source, store / "work" / _JOURNAL / mission / f"{writer.shard}.{origin}.jsonl")
-        for note in notes:
-            objects.remove(note)
-    except OSError as error:
-        # What ended the shard must be seen, and this machine has the journal.
-        tell(
-            f"the journal of shard {writer.shard} could not be stored in {store}: {error.strerror or error}; "
-            f"it stays in {journals}, and is stored when the next run here ends"
-        )
-
-
-def _store(source: Path, place: UPath) -> None:
-    try:
-        if objects.look(place).size == source.stat().st_size:
-            return
+        return objects.look(place).size
     except FileNotFoundError:
-        pass
-    put_whole(source, place)
+        return None
+
+
+def _all_known(place: UPath, keys: answer_index.AnswerIndex, folder: Path) -> bool:
+    """Whether all that a stored journal tells is among the keys; the folder is for fetching it."""
+    with fetched(place, folder) as (stored, _):
+        try:
+            return all(line.compact_key in keys for line in intact_lines(stored))
+        except JournalError:
+            # What is damaged there helps nobody.
+            return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ _REMEDIES: Final = {
     errno.ENOSPC: "free some space or choose a folder on another disk",
     errno.EDQUOT: "free some of your quota or choose a folder on another disk",
     errno.EFBIG: "raise the limit on file sizes or choose a folder on another disk",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise this machine's limit on open files (fs.file-max)",
     errno.EROFS: "choose a folder that is not mounted read-only",
     errno.EACCES: "make the folder writable for this user or choose another",
     errno.EPERM: "make the folder writable for this user or choose another",
@@ -26,12 +29,10 @@ _REMEDIES: Final = {
     errno.EOPNOTSUPP: "choose a folder on a disk that supports file locks",
     errno.ENOSYS: "choose a folder on a disk that supports file locks",
 }
-_NO_ROOM: Final = "free some space in the temporary folder of this machine, or set TMPDIR to another"
 _STORE_REMEDIES: Final = {
     errno.ENOENT: "create the bucket first, or correct its name",
     errno.EACCES: "give credentials that may list, get, put and delete there",
-    errno.ENOSPC: _NO_ROOM,
-    errno.EDQUOT: _NO_ROOM,
+    errno.EBUSY: "run again when the store has less to do",
 }
 
 
@@ -46,8 +47,10 @@ def output_errors(place: Place) -> Iterator[None]:
 
 def output_error(place: Place, error: OSError) -> OutputError:
     """The OutputError of a failed write."""
-    local = isinstance(place, Path)
-    remedies = _REMEDIES if local else _STORE_REMEDIES
-    otherwise = "check the disk and the path" if local else "check the network and the store's address"
-    remedy = remedies.get(error.errno or 0, otherwise)
+    if isinstance(place, Path):
+        remedy = _REMEDIES.get(error.errno or 0, "check the disk and the path")
+        if str(place) == tempfile.tempdir:
+            remedy += ", or set TMPDIR to another folder"
+    else:
+        remedy = _STORE_REMEDIES.get(error.errno or 0, "check the network and the store's address")
     return OutputError(f"{place} cannot be written: {error.strerror or error}; {remedy}")

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
 
 from upath import UPath
 
 from stage_a_pipeline.storage import objects
-from stage_a_pipeline.storage.failures import output_error, output_errors
+from stage_a_pipeline.storage.failures import output_errors
 from stage_a_pipeline.storage.files import ensure_folder
 from stage_a_pipeline.storage.temporary import temporary_name
 
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
+@contextmanager
+def fetched(
+    place: UPath, folder: Path, seen: objects.ObjectState | None = None
+) -> Iterator[tuple[Path, objects.ObjectState]]:
+    """A file in the folder that holds an object, and that one's state; to be put in its place in the block.
 
-def fetch_file(place: UPath, target: Path, state: objects.ObjectState) -> BinaryIO:
-    """Put what an object holds in place of a file, and open that to read.
-
-    Raises OSError for what is wrong with the object, OutputError for what is wrong with this machine's disk.
+    `seen` as for `objects.download`. Raises OSError for what is wrong with the object, OutputError for what
+    is wrong with this machine's disk, in the block too.
     """
-    temporary = ensure_folder(target.parent) / temporary_name()
-    with output_errors(target.parent):
-        temporary.touch()
+    temporary = ensure_folder(folder) / temporary_name()
     try:
-        objects.download(place, temporary, state)
-        with output_errors(target.parent):
-            # Opened before others know of it, who might remove it.
-            file = temporary.open("rb")
-            temporary.replace(target)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise output_error(target.parent, error) from error
-        raise
+        state = objects.download(place, temporary, seen)
+        with output_errors(folder):
+            yield temporary, state
     finally:
-        temporary.unlink(missing_ok=True)
-    return file
+        with output_errors(folder):
+            temporary.unlink(missing_ok=True)

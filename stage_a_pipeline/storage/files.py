@@ -1,7 +1,7 @@
 """Files that others read: a reader sees the old file or the new one, never half of either.
 
 On disk: into a temporary file beside the target, flushed, fsynced, renamed over it, the folder
-fsynced. In an object store, `object_files` does the same with keys.
+fsynced. In an object store, `staged_objects` does the same with keys.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import filecmp
 import io
 import os
 import shutil
-import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from stage_a_pipeline.places import Place
 from stage_a_pipeline.storage import objects
 from stage_a_pipeline.storage.failures import output_error, output_errors
 from stage_a_pipeline.storage.staged_objects import StagedObject, leftover_objects
-from stage_a_pipeline.storage.temporary import TEMPORARY, temporary_name
+from stage_a_pipeline.storage.temporary import TEMPORARY, temporary_file, temporary_name
 
 AnyPlace = TypeVar("AnyPlace", Path, UPath, Place)
 
@@ -77,14 +76,14 @@ def remove_file(place: Place) -> None:
 
 @contextmanager
 def open_to_read(place: Place) -> Iterator[BufferedReader]:
-    """A file to read; that of a store is fetched whole first. Raises OSError."""
+    """A file to read; that of a store is fetched whole first. Raises OSError, OutputError."""
     if isinstance(place, Path):
         with place.open("rb") as file:
             yield file
         return
-    with tempfile.NamedTemporaryFile(prefix="stage-a-") as copied:
-        objects.download(place, Path(copied.name))
-        with Path(copied.name).open("rb") as file:
+    with temporary_file() as copied:
+        objects.download(place, copied)
+        with copied.open("rb") as file:
             yield file
 
 
@@ -99,6 +98,11 @@ class StagedFile:
         with output_errors(path):
             # "x": never another process's file. Its mode is cut by the umask, as a plain open would.
             self.handle: BinaryIO = self._temporary.open("xb")
+
+    @property
+    def disk(self) -> Path:
+        """What is at fault where writing to the handle fails."""
+        return self.path
 
     def close(self) -> None:
         """Bring the content to disk. Safe to call twice, and after the handle was closed."""
@@ -142,7 +146,7 @@ def stage_file(path: Place) -> Iterator[StagedFile | StagedObject]:
         # A failed write names no file, a failed open of something else does.
         if error.filename is not None:
             raise
-        raise output_error(path, error) from error
+        raise output_error(staged.disk, error) from error
     finally:
         staged.discard()
 

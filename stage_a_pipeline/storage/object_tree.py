@@ -10,7 +10,7 @@ from upath import UPath
 
 from stage_a_pipeline.errors import StoreError
 from stage_a_pipeline.folders import Contents, Skipped, SkipReason, is_hidden
-from stage_a_pipeline.places import Place
+from stage_a_pipeline.places import CHAIN, Place
 from stage_a_pipeline.storage import objects
 
 
@@ -81,7 +81,7 @@ class ObjectTreeReader:
     def _children(self) -> _Folder:
         found = _Folder()
         for name, is_folder in objects.children(self._root):
-            if not _is_a_name(name):
+            if not _is_a_name(name, is_folder=is_folder):
                 self.skip(self._root, "impossible_name", _impossible(name))
             elif is_folder:
                 found.below([name])
@@ -102,8 +102,8 @@ class ObjectTreeReader:
         for key, state in objects.everything_below(top):
             # A key that ends in a slash is the mark of a folder.
             *names, last = key.split("/")
-            impossible = [name for name in [*names, last or "mark"] if not _is_a_name(name)]
-            if impossible and key:
+            possible = all(_is_a_name(name, is_folder=True) for name in names)
+            if key and not (possible and _is_a_name(last or "mark", is_folder=False)):
                 self.skip(top, "impossible_name", _impossible(key))
             elif not any(map(is_hidden, names)) and not is_hidden(last):
                 folder = found.below(names)
@@ -112,9 +112,12 @@ class ObjectTreeReader:
         return found
 
 
-def _is_a_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "\0" not in name
+def _is_a_name(name: str, *, is_folder: bool) -> bool:
+    return name not in ("", ".", "..") and "\0" not in name and not (is_folder and CHAIN in name)
 
 
 def _impossible(key: str) -> str:
-    return f"holds the key {key!r}, which no path can name: a part of it is empty, '.' or '..'; rename it"
+    return (
+        f"holds the key {key!r}, which no path can name: a part of it is empty, '.' or '..', or the name of "
+        f"a folder holds {CHAIN!r}; rename it"
+    )

@@ -1,7 +1,8 @@
 """Objects of a store, one call at a time: patient with a store that is busy, and whole or not at all.
 
 What fails raises OSError, as files do: FileNotFoundError and PermissionError where the store says so,
-any other one after several tries. Backends have errors of their own, which are told in its terms.
+any other one after several tries, EBUSY where it asks for fewer requests. Backends have errors of their own,
+which are told in its terms. What is wrong with this machine's own disk raises OutputError.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import errno
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import tenacity
 from upath import UPath
+
+from stage_a_pipeline.storage.failures import output_error
 
 _ATTEMPTS: Final = 4
 """On top of those that a backend makes for each of its requests."""
@@ -42,13 +46,16 @@ _LASTING: Final = frozenset(
         errno.ENOTDIR,
         errno.EINVAL,
         errno.ENAMETOOLONG,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
     ]
 )
 """Asking again would get the same answer."""
+
+_OF_THIS_MACHINE: Final = frozenset(
+    [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE]
+)
+"""No store says these."""
+
+_TOO_MANY_REQUESTS: Final = 429
 
 T = TypeVar("T")
 
@@ -62,6 +69,13 @@ class CutOffError(OSError):
         super().__init__(errno.EIO, f"{received} of {size} bytes came", str(place))
 
 
+class ReplacedError(OSError):
+    """An object that somebody replaced while it was fetched."""
+
+    def __init__(self, place: UPath) -> None:
+        super().__init__(errno.EAGAIN, "somebody replaced it each time it was fetched", str(place))
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectState:
     """An object's size in bytes, and a text that differs when its content does."""
@@ -72,7 +86,11 @@ class ObjectState:
 
 def look(place: UPath) -> ObjectState:
     """The state of an object. IsADirectoryError for a prefix."""
-    found = patiently(lambda: place.fs.info(place.path))
+    return patiently(lambda: _look(place))
+
+
+def _look(place: UPath) -> ObjectState:
+    found = place.fs.info(place.path)
     if found["type"] == "directory":
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(place))
     return state_of(found)
@@ -129,21 +147,37 @@ def everything_below(folder: UPath) -> Iterator[tuple[str, ObjectState]]:
             yield name[top:], state_of(entry)
 
 
-def download(place: UPath, target: Path, state: ObjectState | None = None) -> None:
-    """Write an object to a file, which is complete then; one that is cut off is asked for again."""
-    known = look(place) if state is None else state
+def download(place: UPath, target: Path, seen: ObjectState | None = None) -> ObjectState:
+    """Write an object to a file, which is complete then, and tell in which state it was.
 
-    def fetch() -> None:
-        place.fs.get_file(place.path, str(target))
-        if (received := target.stat().st_size) != known.size:
-            raise CutOffError(place, known.size, received)
+    `seen` is its state where that was just looked up. An object that is cut off, or replaced meanwhile, is
+    asked for again.
+    """
 
-    patiently(fetch)
+    def fetch() -> ObjectState:
+        nonlocal seen
+        before = seen or _look(place)
+        with _local_faults(target):
+            place.fs.get_file(place.path, str(target))
+            received = target.stat().st_size
+        seen = _look(place)
+        if seen != before:
+            raise ReplacedError(place)
+        if received != before.size:
+            raise CutOffError(place, before.size, received)
+        return before
+
+    return patiently(fetch)
 
 
 def upload(source: Path, place: UPath) -> None:
     """Store a file as an object."""
-    patiently(lambda: place.fs.put_file(str(source), place.path))
+
+    def store() -> None:
+        with _local_faults(source):
+            place.fs.put_file(str(source), place.path)
+
+    patiently(store)
 
 
 def put_bytes(place: UPath, content: bytes) -> None:
@@ -153,9 +187,9 @@ def put_bytes(place: UPath, content: bytes) -> None:
 
 def get_bytes(place: UPath) -> bytes:
     """All bytes of a small object."""
-    state = look(place)
 
     def fetch() -> bytes:
+        state = _look(place)
         content: bytes = place.fs.cat_file(place.path)
         if len(content) != state.size:
             raise CutOffError(place, state.size, len(content))
@@ -180,7 +214,7 @@ def remove(place: UPath) -> None:
 def patiently(call: Callable[[], T]) -> T:
     """The call's result; tried again while the store is busy, broken, or cut off in the middle."""
     tries = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
+        retry=tenacity.retry_if_exception(may_pass),
         stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_after_delay(_NO_MORE_TRIES_AFTER),
         wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
         before_sleep=tenacity.before_sleep_log(_log, logging.INFO),
@@ -190,14 +224,26 @@ def patiently(call: Callable[[], T]) -> T:
     return result
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
+    """Whether the store might answer otherwise later."""
     return isinstance(error, OSError) and error.errno not in _LASTING
+
+
+@contextmanager
+def _local_faults(path: Path) -> Iterator[None]:
+    """Tells what is wrong with this machine's file from what is wrong with an object."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_THIS_MACHINE or error.filename == str(path):
+            raise output_error(path.parent, error) from error
+        raise
 
 
 def _in_terms_of_files(call: Callable[[], T]) -> T:
     try:
         return call()
-    except CutOffError:
+    except (CutOffError, ReplacedError):
         raise
     except _backend_errors() as error:
         raise _as_os_error(error) from error
@@ -218,6 +264,16 @@ def _as_os_error(error: Exception) -> OSError:
         return PermissionError(errno.EACCES, f"the store denies it ({told})")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, f"there is no such object or bucket ({told})")
+    if _http_status(error) == _TOO_MANY_REQUESTS:
+        return OSError(errno.EBUSY, told)
     if isinstance(error, OSError) and error.errno is not None:
         return OSError(error.errno, error.strerror or told)
     return OSError(errno.EIO, told)
+
+
+def _http_status(error: Exception) -> object:
+    """What the store answered, where the backend tells: s3fs in the cause, gcsfs by a code."""
+    answer = getattr(error.__cause__, "response", None)
+    if isinstance(answer, dict):
+        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return getattr(error, "code", None)

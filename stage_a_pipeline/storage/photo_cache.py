@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,7 +15,7 @@ from upath import UPath
 
 from stage_a_pipeline.storage import objects
 from stage_a_pipeline.storage.failures import output_errors
-from stage_a_pipeline.storage.fetched import fetch_file
+from stage_a_pipeline.storage.fetched import fetched
 from stage_a_pipeline.storage.known_hashes import object_key
 from stage_a_pipeline.storage.temporary import TEMPORARY
 
@@ -41,19 +41,40 @@ class PhotoCache:
         # What earlier runs have left counts as well: the first photo looks.
         self._added = limit_bytes
 
-    def open(self, place: UPath, state: objects.ObjectState) -> BinaryIO:
-        """The content that the object had in that state, fetched where it is not here yet."""
-        path = self._folder / object_key(place, state)
-        with suppress(FileNotFoundError):
-            kept = path.open("rb")
-            if os.fstat(kept.fileno()).st_size == state.size:
-                os.utime(kept.fileno())
-                return kept
+    @contextmanager
+    def open(self, place: UPath, seen: objects.ObjectState) -> Iterator[tuple[BinaryIO, objects.ObjectState]]:
+        """An object's content to read, and the state that it is of; fetched where it is not here yet.
+
+        `seen` is the state in which the object was just now.
+        """
+        with output_errors(self._folder):
+            kept = self._find(self._folder / object_key(place, seen), seen.size)
+        file, state = (kept, seen) if kept is not None else self._fetch(place, seen)
+        with file, output_errors(self._folder):
+            yield file, state
+
+    def _find(self, path: Path, size: int) -> BinaryIO | None:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return None
+        if os.fstat(file.fileno()).st_size != size:
             # A machine that lost its power may have kept the name and lost the content.
-            kept.close()
-        fetched = fetch_file(place, path, state)
-        self._count(state.size)
-        return fetched
+            file.close()
+            return None
+        # What another user has fetched is as good; it passes for what was not used for longer.
+        with suppress(PermissionError):
+            os.utime(file.fileno())
+        return file
+
+    def _fetch(self, place: UPath, seen: objects.ObjectState) -> tuple[BinaryIO, objects.ObjectState]:
+        with fetched(place, self._folder, seen) as (temporary, state):
+            # Opened before others know of it, who might remove it.
+            file = temporary.open("rb")
+            temporary.replace(self._folder / object_key(place, state))
+        with output_errors(self._folder):
+            self._count(state.size)
+        return file, state
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -73,7 +94,7 @@ class PhotoCache:
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         """When each file was last used, its size, and where it is; not those that are being fetched."""
-        with output_errors(self._folder), os.scandir(self._folder) as entries:
+        with os.scandir(self._folder) as entries:
             for entry in entries:
                 # Another process may be making room too.
                 with suppress(FileNotFoundError):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import filecmp
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -21,7 +19,12 @@ from upath import UPath
 
 from stage_a_pipeline.storage import objects
 from stage_a_pipeline.storage.failures import output_errors
-from stage_a_pipeline.storage.temporary import TEMPORARY, temporary_name
+from stage_a_pipeline.storage.temporary import (
+    TEMPORARY,
+    make_temporary_file,
+    temporary_file,
+    temporary_name,
+)
 
 
 class StagedObject:
@@ -34,15 +37,20 @@ class StagedObject:
         self.path = place
         self._beside: UPath | None = None
         self._unchanged = False
-        with output_errors(place):
-            descriptor, name = tempfile.mkstemp(prefix="stage-a-")
-        self._local = Path(name)
-        self.handle: BinaryIO = os.fdopen(descriptor, "wb")
+        self._local = make_temporary_file()
+        with output_errors(self.disk):
+            self.handle: BinaryIO = self._local.open("wb")
+
+    @property
+    def disk(self) -> Path:
+        """What is at fault where writing to the handle fails."""
+        return self._local.parent
 
     def close(self) -> None:
         """Bring the content to the store, unless it is there already. The handle may be closed already."""
-        with output_errors(self.path):
+        with output_errors(self.disk):
             self.handle.close()
+        with output_errors(self.path):
             self._unchanged = holds(self.path, self._local)
             if not self._unchanged and self._beside is None:
                 self._beside = upload_beside(self._local, self.path)
@@ -92,13 +100,14 @@ def holds(place: UPath, content: Path) -> bool:
     """Whether an object has the same bytes as a file. Raises OSError."""
     try:
         state = objects.look(place)
+        if state.size != content.stat().st_size:
+            return False
+        with temporary_file() as copied:
+            objects.download(place, copied, state)
+            return filecmp.cmp(copied, content, shallow=False)
     except FileNotFoundError:
+        # Also one that somebody has just removed.
         return False
-    if state.size != content.stat().st_size:
-        return False
-    with tempfile.NamedTemporaryFile(prefix="stage-a-") as copied:
-        objects.download(place, Path(copied.name), state)
-        return filecmp.cmp(copied.name, content, shallow=False)
 
 
 def leftover_objects(folder: UPath, oldest: float) -> Iterator[UPath]:

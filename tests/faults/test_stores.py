@@ -13,7 +13,17 @@ from stage_a_pipeline.jsonl import OutputPaths, output_paths, read_manifest
 from stage_a_pipeline.places import as_place
 from stage_a_pipeline.storage import objects, read_bytes
 from tests.conftest import LABEL_FOLDERS, MISSION
-from tests.faults.conftest import HERE, PHOTOS, Ended, Workplace, finish, kill_everything, wait_until
+from tests.faults.conftest import (
+    HERE,
+    PHOTOS,
+    Ended,
+    Workplace,
+    finish,
+    kill_everything,
+    mounted,
+    remount,
+    wait_until,
+)
 from tests.object_store import Store
 
 
@@ -208,6 +218,17 @@ def test_an_outage_stops_the_run_blames_no_photo_and_keeps_what_is_finished(remo
     assert len(remote.workplace.asked()) - PHOTOS <= 2 * 2, "only what was under way is asked again"
 
 
+def test_a_disk_without_room_for_fetched_photos_is_named_and_blames_no_photo(remote, undisturbed):
+    with mounted(remote.workplace.folder / "here" / "photos", "size=16k") as photos:
+        ended = remote.run()
+        assert ended.code == 1
+        assert f"{photos} cannot be written: No space left on device" in ended.output
+        assert "photo rejected" not in ended.output
+        remount(photos, "size=8m")
+        assert remote.run().code == 0
+    assert remote.published() == undisturbed.published()
+
+
 def test_a_store_that_denies_writing_is_named_before_a_photo_is_asked(remote):
     remote.store.proxy.fail_always("denied", "/out/", "PUT")
     ended = remote.run()
@@ -259,7 +280,7 @@ def test_another_machine_goes_on_where_the_first_one_stopped(remote, undisturbed
 
 
 def test_a_machine_that_dies_in_a_shard_loses_the_answers_of_that_shard_and_is_told_of(remote, undisturbed):
-    """Its disk is lost with it, and its note stays behind."""
+    """Its disk is lost with it, and its note stays behind; unless the disk turns up again."""
     remote.at("here", "seconds_per_photo = 0.1\n", inference={})
     process = remote.workplace.start()
     wait_for_journal(remote, 4)
@@ -271,6 +292,10 @@ def test_a_machine_that_dies_in_a_shard_loses_the_answers_of_that_shard_and_is_t
     assert f"the output of mission {MISSION} may be written by pid" in ended.output
     (note,) = remote.store.keys("out/work/running")
     assert f"If that run is dead, delete {remote.store.url}/out/work/running/{note}" in ended.output
+    assert remote.published() == undisturbed.published()
+    assert "may be written by" not in remote.at("here").run().output
+    assert remote.store.keys("out/work/running") == []
+    assert len(remote.store.keys("out/work/journal")) == 2, "the dead run's answers as well"
     assert remote.published() == undisturbed.published()
 
 

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,46 @@ def test_the_answer_of_the_own_shard_wins_over_that_of_another(tmp_path, shard):
         answer = journal.find("a", "f")
     assert answer is not None
     assert answer.raw_text == shard
+
+
+@pytest.mark.parametrize("look", ["opens", "looks around"])
+def test_a_file_that_is_shortened_while_it_is_read_gives_no_photo_the_answer_of_another(
+    tmp_path, monkeypatch, look
+):
+    """Its shard removes what no longer counts, and other lines are where the former ones were."""
+    journal_of_another, intact_lines = file_of(tmp_path, "cuda_1"), journal_module.intact_lines
+
+    def replaced_first(path, **how):
+        if path == journal_of_another:
+            whole = path.read_bytes()
+            kept = tmp_path / "kept"
+            kept.write_bytes(whole[whole.find(b"\n") + 1 :])
+            kept.replace(path)
+        return intact_lines(path, **how)
+
+    with opened(tmp_path) if look == "looks around" else nullcontext() as early:
+        for sha in "abc":
+            write_text(tmp_path, "cuda_1", sha)
+        monkeypatch.setattr(journal_module, "intact_lines", replaced_first)
+        with opened(tmp_path) if early is None else nullcontext(early) as journal:
+            if early is not None:
+                early.look_around()
+            found = {sha: journal.find(sha, "f") for sha in "abc"}
+    assert {sha: answer.raw_text for sha, answer in found.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
+def write_text(folder, shard, sha):
+    with opened(folder, shard) as journal:
+        journal.append_answer(BBU, f"g/{sha}.jpg", sha, "f", replace(ANSWER, raw_text=sha))
+
+
+def test_a_file_that_somebody_writes_over_under_a_run_gives_no_photo_the_answer_of_another(tmp_path):
+    write_text(tmp_path, "cuda_1", "a")
+    write_text(tmp_path, "cuda_2", "b")
+    with opened(tmp_path) as journal:
+        file_of(tmp_path, "cuda_1").write_bytes(file_of(tmp_path, "cuda_2").read_bytes())
+        with pytest.raises(JournalError, match=r"cuda_1.jsonl was changed while it was read; run again"):
+            journal.find("a", "f")
 
 
 def test_answers_are_counted_for_one_fingerprint_or_for_all(tmp_path):
