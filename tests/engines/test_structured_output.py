@@ -17,7 +17,7 @@ from stage_a_pipeline.inference.shard import mission_recipes
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import EngineSettings, Settings
 from stage_a_pipeline.vocabulary import DATASETS, VOCABULARY
-from tests.engines.test_refill import run
+from tests.engines.running import run
 
 pytest.importorskip("llguidance")
 
