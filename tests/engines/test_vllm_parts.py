@@ -157,9 +157,8 @@ def test_nothing_is_told_to_anybody_and_nothing_fetched():
     assert told["VLLM_HOST_IP"] == "127.0.0.1"
     assert told["VLLM_LOGGING_LEVEL"] == "ERROR"
     # Others in the process must not lead vLLM to compute there.
-    assert (
-        environment("cpu", {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
-    )
+    inside = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    assert environment("cpu", inside)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
     assert environment("cpu", {"VLLM_LOGGING_LEVEL": "INFO"})["VLLM_LOGGING_LEVEL"] == "INFO"
 
 
