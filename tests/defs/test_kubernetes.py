@@ -95,4 +95,4 @@ def test_without_dagster_k8s_the_executor_says_what_to_install(tmp_path):
     (tmp_path / "dagster_k8s.py").write_text("raise ImportError('not here')\n")
     done = load_definitions("", STAGE_A_EXECUTOR="k8s", PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 1
-    assert "install stage-a-pipeline[k8s], or leave the setting out" in done.stderr
+    assert "pip install '.[k8s]' in the project's folder, or leave the setting out" in done.stderr
