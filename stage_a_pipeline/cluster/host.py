@@ -41,7 +41,7 @@ from stage_a_pipeline.inference.task_files import Task, write_task
 from stage_a_pipeline.inference.worker_process import Death, WorkerProcess
 from stage_a_pipeline.settings import OutputSettings
 from stage_a_pipeline.storage import ensure_folder, prune_folders
-from stage_a_pipeline.tables import OUTCOMES
+from stage_a_pipeline.table_schemas import OUTCOMES
 
 _WORKER: Final = ["-m", "stage_a_pipeline.cluster.host_worker"]
 _SCRATCH_DAYS: Final = 7

@@ -30,7 +30,8 @@ from stage_a_pipeline.engines.chat_messages import chat_body, completion_of, enc
 from stage_a_pipeline.engines.server_exchange import PassingError, ServerOptions, api_root, read_api_key
 from stage_a_pipeline.engines.servers import Servers
 from stage_a_pipeline.errors import EngineError, StageAError
-from stage_a_pipeline.images import Pixels, fit_pixels
+from stage_a_pipeline.images import Pixels
+from stage_a_pipeline.photo_sizes import fit_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
