@@ -36,12 +36,14 @@ def pod_per_step() -> dg.ExecutorDefinition:
     def start(init: dg.InitExecutorContext) -> dg.Executor:
         config = dict(init.executor_config)
         # Where the run has a pod, those of its steps go with it when it is removed: nobody else ends them.
-        config["enable_owner_references"] |= "KUBERNETES_SERVICE_HOST" in os.environ
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config["enable_owner_references"] = True
+        assert k8s_job_executor.executor_creation_fn is not None
         return k8s_job_executor.executor_creation_fn(init._replace(executor_config=config))
 
     return dg.ExecutorDefinition(
         k8s_job_executor.name,
-        config_schema=k8s_job_executor.config_schema,
+        config_schema=k8s_job_executor.config_schema.as_field(),
         requirements=dg.multiple_process_executor_requirements(),
         executor_creation_fn=start,
     )
