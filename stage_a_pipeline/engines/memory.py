@@ -110,5 +110,5 @@ def _free_on_host() -> Iterator[int]:
         place = Path(folder)
         if (place / limit).is_file() and (most := (place / limit).read_text("ascii").strip()) != "max":
             lines = (place / "memory.stat").read_text("ascii").splitlines()
-            files = next(int(line.split()[1]) for line in lines if line.startswith(f"{forgettable} "))
-            yield int(most) - int((place / used).read_text("ascii")) + files
+            files = (int(line.split()[1]) for line in lines if line.startswith(f"{forgettable} "))
+            yield int(most) - int((place / used).read_text("ascii")) + sum(files)
