@@ -1,6 +1,6 @@
 """Every step of a run as a job on a Ray cluster, by dagster-ray's `ray_executor`.
 
-    pip install "stage-a-pipeline[ray-steps]"
+    pip install '.[ray-steps]'            # in the project's folder
     export RAY_JOBS=http://head:8265 STAGE_A_SETTINGS=/shared/settings.toml DAGSTER_HOME=/shared/dagster_home
     dagster dev -f examples/ray_steps.py
     dagster asset materialize -f examples/ray_steps.py --select "+key:stage_a_jsonl" --partition RRU线缆

@@ -187,7 +187,7 @@ def demo_tree(root: Path, missions: tuple[str, ...], **plan: Any) -> None:
 @clear_errors
 def demo_run(folder: Path) -> None:
     """Render a sample tree and materialise it with the built-in checkpoint."""
-    from stage_a_pipeline.terminal import run_demo
+    from stage_a_pipeline.demo_tour import run_demo
 
     sys.exit(1 if run_demo(folder) else 0)
 
@@ -198,7 +198,7 @@ def demo_run(folder: Path) -> None:
 @clear_errors
 def demo_ui(folder: Path, port: int) -> None:
     """Open the Dagster UI on the demo's results, on this machine only."""
-    from stage_a_pipeline.terminal import serve_demo
+    from stage_a_pipeline.demo_tour import serve_demo
 
     serve_demo(folder, port=port)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -41,9 +40,6 @@ PhotoReason = Literal[
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 MAX_IMAGE_PIXELS: Final = 200_000_000
 """The largest phone cameras take 200 megapixels; a header that announces more is a decompression bomb."""
-
-MAX_ASPECT: Final = 200
-"""Longer side over shorter side, at most: the limit of Qwen-VL's own image processor."""
 
 DecodeMode = Literal["exact", "fast"]
 """`exact` decodes every pixel. `fast` lets libjpeg decode a JPEG at a half, a quarter or an eighth of its
@@ -197,42 +193,6 @@ def rgb_sha256(image: Pixels) -> str:
     """SHA-256 over the pixels of an RGB photo, row by row."""
     assert image.mode == "RGB", image.mode
     return hashlib.sha256(image.tobytes()).hexdigest()
-
-
-def fit_pixels(width: int, height: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Width and height as multiples of `factor` with an area from `min_pixels` to `max_pixels`.
-
-    The proportions are kept as far as that allows. Equal to `smart_resize` of transformers' Qwen2-VL
-    image processor, which takes height before width. Raises PhotoError (extreme_aspect).
-    """
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PhotoError(
-            "extreme_aspect",
-            f"{width}x{height} pixels are more than {MAX_ASPECT} times as long as wide, which the model "
-            "cannot take; crop the photo or remove it",
-        )
-    fitted_width = round(width / factor) * factor
-    fitted_height = round(height / factor) * factor
-    if fitted_width * fitted_height > max_pixels:
-        shrink = math.sqrt((height * width) / max_pixels)
-        fitted_width = max(factor, math.floor(width / shrink / factor) * factor)
-        fitted_height = max(factor, math.floor(height / shrink / factor) * factor)
-    elif fitted_width * fitted_height < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        fitted_width = math.ceil(width * grow / factor) * factor
-        fitted_height = math.ceil(height * grow / factor) * factor
-    return fitted_width, fitted_height
-
-
-def most_pixels(*, factor: int, min_pixels: int, max_pixels: int) -> int:
-    """An area that `fit_pixels` never exceeds.
-
-    It is above `max_pixels` where sides are rounded up, or kept at `factor`.
-    """
-    longest = math.sqrt(MAX_ASPECT)
-    kept = factor * longest * math.sqrt(max_pixels)
-    grown = min_pixels + factor * (longest + 1 / longest) * math.sqrt(min_pixels) + factor**2
-    return math.ceil(max(max_pixels, kept, grown))
 
 
 def _open_picture(photo: PhotoFile, max_image_pixels: int) -> tuple[ImageFile.ImageFile, bytes]:

@@ -93,6 +93,7 @@ def _bucket(protocol: str, name: str) -> UPath:
     except ImportError as error:
         extra = _EXTRAS[protocol]
         raise ValueError(
-            f"{protocol}:// needs the extra `{extra}`: pip install 'stage-a-pipeline[{extra}]' ({error})"
+            f"{protocol}:// needs the extra `{extra}`: pip install '.[{extra}]' in the project's folder "
+            f"({error})"
         ) from error
     return base

@@ -76,6 +76,16 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _vllm_has_a_process_around_it(self) -> Settings:
+        # A worker ends vLLM's own processes when nobody waits for it any more, and is replaced when they die.
+        if self.engine.engine == "vllm" and not self.inference.worker_processes:
+            raise ValueError(
+                "engine 'vllm' needs inference.worker_processes = true: in the run's own process nobody "
+                "would end vLLM's processes with a killed run, or replace one that has died"
+            )
+        return self
+
     def require_input_root(self) -> Place:
         """The input root, or a ConfigurationError that says how to set it."""
         if self.discovery.input_root is None:

@@ -86,7 +86,9 @@ class InferenceSettings(Section):
         0.1, ge=0.0, le=1.0, description="Share of rejected groups (two at least) above which a run fails."
     )
     worker_processes: bool = Field(
-        True, description="Whether each shard runs in a process of its own, which may crash or hang."
+        True,
+        description="Whether each shard runs in a process of its own, which may crash or hang; engine `vllm` "
+        "needs that.",
     )
     stall_seconds: float = Field(
         600.0, gt=0, description="A worker process that is silent for so long is replaced by another."

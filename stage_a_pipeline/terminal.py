@@ -1,16 +1,11 @@
-"""What the command line shows: progress bars, status tables, and the demo's tour."""
+"""What the command line shows: progress bars, status tables, evaluations."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.resources import files
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +23,6 @@ from rich.table import Table
 from rich.text import Text
 
 from stage_a_pipeline.cluster.run import run_anywhere
-from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError, EngineError, JournalError, LockedError
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
@@ -40,34 +34,16 @@ from stage_a_pipeline.inference.metrics import (
     progress_lines,
 )
 from stage_a_pipeline.inference.together import AskedAhead, ask_ahead
-from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
+from stage_a_pipeline.jsonl import output_paths, read_manifest
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.places import Place
-from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings, load_settings
+from stage_a_pipeline.settings import SETTINGS_VARIABLE, Settings, load_settings
 from stage_a_pipeline.status import MissionStatus
 
 if TYPE_CHECKING:
     from stage_a_pipeline.evaluation.document import Evaluation
 
-DEMO_MISSIONS = ("挡风板安装检查", "BBU安装方式检查（正装）")
-DEMO_GROUPS = 12
 _INTERRUPTED = "finished photos are kept; run the same command again to go on"
-_DEMO_SETTINGS = """\
-# Settings of the demo. docs/runbook.md explains every one.
-
-[discovery]
-input_root = "photos"
-
-[fail_reasons]
-workbook = "photos/reviews.xlsx"
-
-[engine]
-batch_size = 16
-max_new_tokens = 256
-
-[output]
-output_dir = "output"
-"""
 
 console = Console(highlight=False, markup=False, emoji=False)
 """Prints what it is given: a path or a mission's name may hold what would be markup."""
@@ -235,75 +211,6 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
         console.print(problem, style="yellow", soft_wrap=True)
 
 
-def run_demo(folder: Path) -> int:
-    """Render the demo tree, run the whole pipeline on it, and show what came out."""
-    photos = folder / "photos"
-    shutil.rmtree(folder / "output", ignore_errors=True)
-    tree = write_demo_tree(photos, missions=DEMO_MISSIONS, groups=DEMO_GROUPS, seed=1, broken=1)
-    _print_step("1. Photos", f"  {tree.sentence()}")
-    settings_file = folder / "settings.toml"
-    settings_file.write_text(_DEMO_SETTINGS, encoding="utf-8")
-    # The demo is the same wherever it is run, also after what the README exports.
-    for variable in ENVIRONMENT:
-        os.environ.pop(variable, None)
-    os.environ["DAGSTER_HOME"] = str(_dagster_home(folder))
-    _print_step("2. Pipeline", "every asset of two missions, with the built-in Qwen3-VL checkpoint")
-    started = time.monotonic()
-    failed = materialise_with_bar(DEMO_MISSIONS, settings_file=settings_file, verbose=False)
-    console.print(f"   {tree.photos / (time.monotonic() - started):.1f} photos/s, everything included")
-    if not failed:
-        _show_results(load_settings(environ=os.environ))
-        _print_step("4. Dagster UI", " make ui, then open http://127.0.0.1:3000")
-    return failed
-
-
-def serve_demo(folder: Path, *, port: int) -> None:
-    """Become `dagster dev` on loopback over the demo's results, so that stopping this stops it."""
-    settings_file = folder / "settings.toml"
-    if not settings_file.exists():
-        raise ConfigurationError(f"there is no demo in {folder}; run `make demo` (stage-a demo run) first")
-    environment = {
-        **{name: value for name, value in os.environ.items() if name not in ENVIRONMENT},
-        SETTINGS_VARIABLE: str(settings_file.absolute()),
-        "DAGSTER_HOME": str(_dagster_home(folder)),
-    }
-    dagster = str(Path(sys.executable).with_name("dagster"))
-    command = [dagster, "dev", "-m", "stage_a_pipeline.definitions", "--host", "127.0.0.1"]
-    os.execve(dagster, [*command, "--port", str(port)], environment)
-
-
-def _dagster_home(folder: Path) -> Path:
-    home = (folder / "dagster_home").absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    packaged = files("stage_a_pipeline.demo").joinpath("dagster.yaml").read_text("utf-8")
-    (home / "dagster.yaml").write_text(packaged, encoding="utf-8")
-    return home
-
-
-def _show_results(settings: Settings) -> None:
-    _print_step("3. Results")
-    for mission in DEMO_MISSIONS:
-        paths = output_paths(settings.output.output_dir, mission)
-        counts = read_manifest(paths.manifest).counts
-        console.print(
-            f"   {mission}: {counts.written} groups written, {counts.rejected} rejected", soft_wrap=True
-        )
-        for kind, path in (
-            ("records", paths.jsonl),
-            ("rejected", paths.rejected),
-            ("manifest", paths.manifest),
-        ):
-            console.print(f"     {kind:9}{path}", soft_wrap=True)
-    example = output_paths(settings.output.output_dir, DEMO_MISSIONS[0]).jsonl
-    console.print(f"   three records of {DEMO_MISSIONS[0]}:")
-    for record in islice(read_records(example), 3):
-        console.print(f"     {record.label} {record.group_id}", style="cyan", soft_wrap=True)
-        for key, text in record.per_image.items():
-            console.print(f"       {key}: {text}", soft_wrap=True)
-        if record.fail_reasons:
-            console.print(f"       fail reasons: {' | '.join(record.fail_reasons)}", soft_wrap=True)
-
-
 @contextmanager
 def _shard_bars(*, hidden: bool = False) -> Iterator[Bars]:
     """Bars for shards; an interrupt is told with what to do to go on."""
@@ -338,10 +245,6 @@ def _outcome_line(mission: str, error: str | None, settings: Settings) -> Text:
     counts = read_manifest(paths.manifest).counts
     told = f"{counts.written} groups written, {counts.rejected} rejected -> {paths.jsonl}"
     return Text.assemble(("done", "green"), f" {mission}: {told}")
-
-
-def _print_step(title: str, text: str = "") -> None:
-    console.print(Text.assemble((title, "bold"), f" {text}" if text else ""), soft_wrap=True)
 
 
 def _columns() -> Sequence[ProgressColumn]:

@@ -22,6 +22,7 @@ LAYERS = (
         "colours",
         "model_json",
         "photo_headers",
+        "photo_sizes",
         "repetition",
         "jpeg_segments",
         "folders",
@@ -50,6 +51,7 @@ LAYERS = (
         "prompts",
         "sampling",
         "table_files",
+        "table_schemas",
         "tables",
         "workbook",
     },
@@ -58,7 +60,7 @@ LAYERS = (
     {"inference"},
     {"batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
-    {"definitions", "cli", "batch_cli", "bench_cli", "terminal"},
+    {"definitions", "cli", "batch_cli", "bench_cli", "demo_tour", "terminal"},
 )
 """From the bottom up: a room imports from its own layer and those before it."""
 

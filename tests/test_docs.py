@@ -97,6 +97,12 @@ def test_links_between_documents_lead_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_extras_are_installed_from_the_project_s_folder():
+    """The package is in no index, where others might take its name."""
+    told = [*DOCUMENTS, *(ROOT / "examples").glob("*.py"), *(ROOT / "stage_a_pipeline").rglob("*.py")]
+    assert [path.name for path in told if "stage-a-pipeline[" in path.read_text("utf-8")] == []
+
+
 RELIABILITY = ROOT / "docs" / "reliability.md"
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.errors import PhotoError
-from stage_a_pipeline.images import DecodeMode, PhotoFile, decode_photo, fit_pixels
+from stage_a_pipeline.images import DecodeMode, PhotoFile, decode_photo
 from stage_a_pipeline.missions import load_missions
+from stage_a_pipeline.photo_sizes import fit_pixels
 from tests.conftest import MISSION
 
 WIDTH, HEIGHT = 640, 416

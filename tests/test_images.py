@@ -23,12 +23,11 @@ from stage_a_pipeline.images import (
     PhotoFile,
     PhotoReason,
     decode_photo,
-    fit_pixels,
-    most_pixels,
     read_photo,
     rgb_sha256,
     thumbnail_jpeg,
 )
+from stage_a_pipeline.photo_sizes import fit_pixels, most_pixels
 
 
 def scene(width: int = 96, height: int = 64) -> Image.Image:

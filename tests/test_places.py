@@ -44,7 +44,7 @@ def test_places_of_a_bucket_share_one_connection_in_all_threads():
         ("s3://", "a URL names a bucket: s3://bucket/folder"),
         ("file://photos", "a file URL names an absolute path: file:///data/photos"),
         ("s3://bucket/a::b/photos", "a URL must not hold '::', which links two of them; rename"),
-        ("gs://bucket/photos", "needs the extra `gcs`: pip install 'stage-a-pipeline[gcs]'"),
+        ("gs://bucket/photos", "needs the extra `gcs`: pip install '.[gcs]'"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_what_would_be_right(url, told):

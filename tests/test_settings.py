@@ -379,6 +379,13 @@ def test_an_address_that_is_none_is_refused_with_what_one_is(address: str) -> No
         load(environ={"STAGE_A_RAY_ADDRESS": address})
 
 
+def test_vllm_has_a_worker_process_around_it() -> None:
+    vllm = {"engine": {"engine": "vllm"}}
+    assert load(overrides=vllm).inference.worker_processes
+    with pytest.raises(ConfigurationError, match=r"'vllm' needs inference\.worker_processes = true"):
+        load(overrides=vllm | {"inference": {"worker_processes": False}})
+
+
 def test_an_actor_has_one_device() -> None:
     with pytest.raises(ConfigurationError, match=r"engine\.devices names the one device of each actor"):
         load(environ={"STAGE_A_RAY_ADDRESS": "auto", "STAGE_A_DEVICES": "cuda:0,cuda:1"})

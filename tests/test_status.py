@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from stage_a_pipeline import terminal
+from stage_a_pipeline import demo_tour, terminal
 from stage_a_pipeline.defs.launch import materialise_missions
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import ConfigurationError, DiscoveryError
@@ -161,7 +161,7 @@ def test_the_demo_shows_results_below_a_folder_whose_name_looks_like_markup(work
         assert run.error is None
     (workplace / "out").rename(odd)
     moved = loaded.model_copy(update={"output": loaded.output.model_copy(update={"output_dir": odd})})
-    terminal._show_results(moved)
+    demo_tour._show_results(moved)
     lines = capsys.readouterr().out.splitlines()
     for mission in (MISSION, BRACKETS):
         assert f"     records  {output_paths(odd, mission).jsonl}" in lines

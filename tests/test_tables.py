@@ -5,11 +5,8 @@ import pytest
 
 from stage_a_pipeline.errors import StaleTableError
 from stage_a_pipeline.records import Group, GroupRecord, Image, ImageRef, Rejection, Summary
+from stage_a_pipeline.table_schemas import FAIL_REASONS, GROUPS, OUTCOMES, RECORDS
 from stage_a_pipeline.tables import (
-    FAIL_REASONS,
-    GROUPS,
-    OUTCOMES,
-    RECORDS,
     fail_reasons_from_table,
     fail_reasons_to_table,
     groups_from_table,

@@ -88,7 +88,7 @@ def _hindrance(contender: Contender, shape: Shape) -> str | None:
         if shape.forced:
             return "answers of forced length fit no grammar; it is measured with --shape builtin"
         if find_spec("llguidance") is None:
-            return "llguidance is not installed; install stage-a-pipeline[grammar]"
+            return "llguidance is not installed: pip install '.[grammar]' in the project's folder"
     return None
 
 

@@ -71,7 +71,8 @@ class EngineRun:
     """One run: seconds from the first photo's file to the last answer, and the answers in the plan's order.
 
     `peak_memory_mb` is what the run added to the loaded and warmed-up model, in MiB; None where the
-    system does not tell. What cannot be known of an engine elsewhere is None.
+    system does not tell, or another process has the model on CUDA. What cannot be known of an engine
+    elsewhere is None.
     """
 
     answers: tuple[Answer, ...]

@@ -8,10 +8,7 @@ first photo's file to the last answer; no process finds anything that another ha
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,20 +18,20 @@ from stage_a_pipeline.bench.endpoint import Endpoint, ask_endpoint
 from stage_a_pipeline.bench.engine_figures import EngineRow, check_lengths, engine_rows
 from stage_a_pipeline.bench.engine_records import EngineRun, EngineTask, write_json
 from stage_a_pipeline.bench.engine_run import RUN_FILE
+from stage_a_pipeline.bench.module_run import run_module
 from stage_a_pipeline.bench.photo_files import MISSION, write_photos
 from stage_a_pipeline.bench.prompt_length import prompt_of_length, text_lengths
 from stage_a_pipeline.bench.roofline import DeviceRates, ideal_seconds, photo_work
 from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.bench.shapes import SHAPES, Shape, ShapeName
 from stage_a_pipeline.bench.workload import PlannedPhoto, plan_photos
-from stage_a_pipeline.errors import ConfigurationError, StageAError
+from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.prompts import Prompt, build_prompt
 from stage_a_pipeline.settings import load_settings
 
 _MOST_NEW_TOKENS: Final = 256
 """The longest answer where the model ends its answers."""
-_LAST_WORDS: Final = 1500
 ALLOCATOR: Final = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -235,33 +232,7 @@ class _Bench:
         return {**os.environ, **ALLOCATOR, **threads, "HF_HUB_OFFLINE": "1"}
 
     def _python(self, module: str, argument: str, *, what: str) -> str:
-        """What a module says on standard output. StageAError with its last words when it fails."""
-        command = [sys.executable, "-m", module, argument]
-        # The other end closes with this process, even when it is killed.
-        watched, held = os.pipe()
-        try:
-            process = subprocess.Popen(
-                command,
-                env=self._environment(),
-                stdin=watched,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            try:
-                said, complained = process.communicate()
-            except BaseException:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                process.wait()
-                raise
-        finally:
-            os.close(watched)
-            os.close(held)
-        if process.returncode:
-            words = complained.strip()[-_LAST_WORDS:] or said.strip()[-_LAST_WORDS:]
-            raise StageAError(f"{what} ended with code {process.returncode}: {words}")
-        return said
+        return run_module(module, argument, environment=self._environment(), what=what)
 
 
 def environment_note(device: str) -> str:

@@ -29,8 +29,8 @@ class Meter:
     """Runs from its making to `stop`.
 
     Processes that this one has started before count as well, where the kernel tells of them (Linux). On a CPU
-    the peak is the sum of theirs of resident memory, as the kernel keeps it (elsewhere it is None); on a CUDA
-    device that of this process's tensors there.
+    the peak is the sum of theirs of resident memory, as the kernel keeps it (elsewhere it is None). On a CUDA
+    device it is that of this process's tensors there, and None where it has none: the model is in another.
     """
 
     def __init__(self, device: str) -> None:
@@ -56,7 +56,7 @@ class Meter:
 
             torch.cuda.synchronize(self._cuda)
             torch.cuda.reset_peak_memory_stats(self._cuda)
-            return torch.cuda.memory_allocated(self._cuda) / _MIB
+            return torch.cuda.memory_allocated(self._cuda) / _MIB or None
         if sys.platform != "linux":
             return None
         _give_back_free_memory()

@@ -55,7 +55,7 @@ def require_ray() -> None:
     if find_spec("ray") is None:
         raise ConfigurationError(
             "a Ray cluster (cluster.address) needs Ray, which is not installed; on this machine and on all "
-            "hosts: pip install stage-a-pipeline[ray]"
+            "hosts: pip install '.[ray]' in the project's folder"
         )
 
 

@@ -42,7 +42,7 @@ from stage_a_pipeline.inference.supervision import LIVES, outlive
 from stage_a_pipeline.inference.task_files import Task, write_task
 from stage_a_pipeline.inference.worker_process import Death, WorkerProcess
 from stage_a_pipeline.settings import OutputSettings
-from stage_a_pipeline.tables import OUTCOMES
+from stage_a_pipeline.table_schemas import OUTCOMES
 
 _WORKER: Final = ["-m", "stage_a_pipeline.cluster.host_worker"]
 _SENTENCES: Final = 1000

@@ -1,5 +1,6 @@
 """What Kubernetes is asked for on behalf of a run or a step. Nobody else looks at these tags."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,10 +29,24 @@ def pod_per_step() -> dg.ExecutorDefinition:
         from dagster_k8s import k8s_job_executor
     except ImportError as error:
         raise ConfigurationError(
-            'execution.executor = "k8s" needs dagster-k8s; install stage-a-pipeline[k8s], '
+            "execution.executor = \"k8s\" needs dagster-k8s: pip install '.[k8s]' in the project's folder, "
             "or leave the setting out"
         ) from error
-    return k8s_job_executor
+
+    def start(init: dg.InitExecutorContext) -> dg.Executor:
+        config = dict(init.executor_config)
+        # Where the run has a pod, those of its steps go with it when it is removed: nobody else ends them.
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config["enable_owner_references"] = True
+        assert k8s_job_executor.executor_creation_fn is not None
+        return k8s_job_executor.executor_creation_fn(init._replace(executor_config=config))
+
+    return dg.ExecutorDefinition(
+        k8s_job_executor.name,
+        config_schema=k8s_job_executor.config_schema.as_field(),
+        requirements=dg.multiple_process_executor_requirements(),
+        executor_creation_fn=start,
+    )
 
 
 def _gpus_by_device(settings: Settings) -> list[set[str]]:
@@ -45,5 +60,12 @@ def _gpus_by_device(settings: Settings) -> list[set[str]]:
 def _gpus(count: int, settings: Settings) -> Mapping[str, Any]:
     if not count:
         return {}
-    limits = {settings.execution.gpu_resource: str(count)}
-    return {TAG: {"container_config": {"resources": {"limits": limits}}}}
+    resource = settings.execution.gpu_resource
+    # Nodes with GPUs turn away pods without any; a part of a GPU is on a node of its maker's GPUs.
+    taint = {"key": f"{resource.partition('/')[0]}/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    return {
+        TAG: {
+            "container_config": {"resources": {"limits": {resource: str(count)}}},
+            "pod_spec_config": {"tolerations": [taint]},
+        }
+    }

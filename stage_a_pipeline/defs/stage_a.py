@@ -47,8 +47,8 @@ from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output, prune_folders, prune_leftovers
 from stage_a_pipeline.table_files import Table, scratch_table
+from stage_a_pipeline.table_schemas import OUTCOMES
 from stage_a_pipeline.tables import (
-    OUTCOMES,
     groups_from_table,
     of_groups,
     outcomes_from_table,

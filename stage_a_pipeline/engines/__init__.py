@@ -68,7 +68,7 @@ def _require_libraries(settings: EngineSettings) -> None:
     if settings.structured_output and find_spec("llguidance") is None:
         raise ConfigurationError(
             "engine.structured_output needs llguidance, which is not installed: "
-            "pip install stage-a-pipeline[grammar], or set it to false"
+            "pip install '.[grammar]' in the project's folder, or set it to false"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from stage_a_pipeline.errors import EngineContractError, EngineError
 from stage_a_pipeline.prompts import Prompt
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "repetition"]
 """`stop`: the model ended its answer. `length`: the answer was cut at `max_new_tokens`. `repetition`: it was
 cut since it said the same over and over."""
+
+
+ENGINE_ERROR: Final = "engine_error"
+"""Reason of a request that the engine could not answer, for whatever is told in the sentence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ from stage_a_pipeline.engines.base import (
 )
 from stage_a_pipeline.engines.static_batch import Generate, StaticBatch
 from stage_a_pipeline.errors import ConfigurationError, EngineError, EngineOutOfMemoryError
-from stage_a_pipeline.images import Pixels, fit_pixels, rgb_sha256
+from stage_a_pipeline.images import Pixels, rgb_sha256
+from stage_a_pipeline.photo_sizes import fit_pixels
 from stage_a_pipeline.toml_file import read_toml
 from stage_a_pipeline.vocabulary import CATEGORY, IRRELEVANT, STATISTICS, VOCABULARY, Category
 

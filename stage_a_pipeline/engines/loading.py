@@ -130,7 +130,7 @@ def _merge_adapter(model: Any, adapter: Path) -> Any:
         from peft import LoraConfig, PeftConfig, get_peft_model, set_peft_model_state_dict
     except ImportError as error:
         raise CheckpointError(
-            "a LoRA adapter is set but peft is not installed; install stage-a-pipeline[lora]"
+            "a LoRA adapter is set but peft is not installed: pip install '.[lora]' in the project's folder"
         ) from error
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -20,10 +20,12 @@ GPU reading their keys and values takes longer than reading the weights."""
 _STATES: Final = 8
 """Tensors of a layer's width that live at once while prompts or patches go through it."""
 
-_CGROUP_LIMITS: Final = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_CGROUPS: Final = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""Where the kernel tells of a container's memory: its limit, what counts against it, and how much of that is
+files that were read and can be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ def _free_on_host() -> Iterator[int]:
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
     # A container may take less than its machine has.
-    for limit, used in _CGROUP_LIMITS:
-        if Path(limit).is_file() and (text := Path(limit).read_text("ascii").strip()) != "max":
-            yield int(text) - int(Path(used).read_text("ascii"))
+    for folder, limit, used, forgettable in _CGROUPS:
+        place = Path(folder)
+        if (place / limit).is_file() and (most := (place / limit).read_text("ascii").strip()) != "max":
+            lines = (place / "memory.stat").read_text("ascii").splitlines()
+            files = (int(line.split()[1]) for line in lines if line.startswith(f"{forgettable} "))
+            yield int(most) - int((place / used).read_text("ascii")) + sum(files)

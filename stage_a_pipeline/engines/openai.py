@@ -14,6 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from stage_a_pipeline.engines.base import (
+    ENGINE_ERROR,
     BatchUsage,
     Completion,
     EngineFailure,
@@ -29,7 +30,8 @@ from stage_a_pipeline.engines.chat_messages import chat_body, completion_of, enc
 from stage_a_pipeline.engines.server_exchange import PassingError, ServerOptions, api_root, read_api_key
 from stage_a_pipeline.engines.servers import Servers
 from stage_a_pipeline.errors import EngineError, StageAError
-from stage_a_pipeline.images import Pixels, fit_pixels
+from stage_a_pipeline.images import Pixels
+from stage_a_pipeline.photo_sizes import fit_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,7 +46,6 @@ _AT_ONCE: Final = 32
 _STEP_SECONDS: Final = 1.0
 _CHAT: Final = "chat/completions"
 
-_FAILED: Final = "engine_error"
 _FRAME_BYTES: Final = 64 * 1024
 _BYTES_PER_TOKEN: Final = 64
 """A token is a few characters, each six bytes at most as JSON may write it."""
@@ -153,7 +154,7 @@ class OpenAIEngine:
         # What a library raises over one answer must neither cost the others nor leave the batch waiting.
         except Exception as error:  # noqa: BLE001
             sentence = self._servers.told(f"{type(error).__name__}: {error}")
-            told.put(Unanswered(request.id, EngineFailure(_FAILED, sentence)))
+            told.put(Unanswered(request.id, EngineFailure(ENGINE_ERROR, sentence)))
 
     async def _answered(self, request: Request, options: GenerationOptions) -> Completion | Unanswered:
         """A photo is given up for what a server says of it, or once servers that answer others have failed it
@@ -169,7 +170,7 @@ class OpenAIEngine:
                 outage = await self._confirm()
                 if after_outage or not outage or not isinstance(error, PassingError):
                     break
-        return Unanswered(request.id, EngineFailure(_FAILED, str(failure)))
+        return Unanswered(request.id, EngineFailure(ENGINE_ERROR, str(failure)))
 
     async def _confirm(self) -> bool:
         """A question without a photo tells silent servers from a photo that they cannot answer."""

@@ -11,7 +11,8 @@ from stage_a_pipeline.engines.base import Completion, FinishReason, GenerationOp
 from stage_a_pipeline.engines.checkpoint import Checkpoint
 from stage_a_pipeline.engines.loading import FILLER_TOKEN, load_processor
 from stage_a_pipeline.errors import CheckpointError, EngineError
-from stage_a_pipeline.images import Pixels, fit_pixels, most_pixels, rgb_sha256
+from stage_a_pipeline.images import Pixels, rgb_sha256
+from stage_a_pipeline.photo_sizes import fit_pixels, most_pixels
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.repetition import repeats_to_the_end
 

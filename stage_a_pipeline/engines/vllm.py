@@ -19,7 +19,6 @@ from stage_a_pipeline.engines.vllm_arguments import (
 )
 from stage_a_pipeline.engines.vllm_batch import VllmBatch
 from stage_a_pipeline.engines.vllm_library import Question, Vllm
-from stage_a_pipeline.errors import EngineError
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
 from stage_a_pipeline.vocabulary import DATASETS
@@ -84,20 +83,22 @@ class VllmEngine(Qwen3VL):
         rendered = [self.vllm.rendered(self._question(request)) for request in requests]
         return [PhotoTokens(grid, tokens.count(image_token)) for grid, tokens in rendered]
 
+    def lack_of_room(self, request: Request, options: GenerationOptions) -> str | None:
+        """What to tell of a request that is too long: vLLM would cut its answer without a word."""
+        needed = self.prompt_tokens(request) + options.max_new_tokens
+        if needed <= self._length:
+            return None
+        return (
+            f"{request.id} needs {needed} tokens, {options.max_new_tokens} for its answer, but vLLM "
+            f"was started for {self._length}; raise engine.vllm_max_model_len, or lower engine.max_pixels"
+        )
+
     def submit(self, request: Request, options: GenerationOptions) -> str:
         """Put a request under way; vLLM's name for it. Raises EngineError, and EngineDiedError."""
-        question = self._question(request)
-        needed = self.prompt_tokens(request) + options.max_new_tokens
-        if needed > self._length:
-            # vLLM would cut the answer without a word.
-            raise EngineError(
-                f"{request.id} needs {needed} tokens, {options.max_new_tokens} for its answer, but vLLM "
-                f"was started for {self._length}; raise engine.vllm_max_model_len, or lower engine.max_pixels"
-            )
         name = next(self._names)
         grammar = None if request.grammar is None else summary_grammar(request.grammar)
         sampling = sampling_arguments(options, request.id, self.stop_ids)
-        self.vllm.submit(name, question, sampling, grammar)
+        self.vllm.submit(name, self._question(request), sampling, grammar)
         return name
 
     def close(self) -> None:

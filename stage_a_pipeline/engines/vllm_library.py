@@ -1,6 +1,8 @@
 """vLLM behind a few methods of ours: everything that touches the library, and what it raises into our errors.
 
-Its `LLM` runs in processes of its own, which end with this object, or with the process that made it.
+Its `LLM` runs in processes of its own, which end with `close`, or when Python shuts down in the process that
+made them. One that is killed leaves them behind: who started it must end them with it, as supervision does
+with a worker and its group.
 """
 
 from __future__ import annotations

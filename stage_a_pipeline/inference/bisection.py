@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from stage_a_pipeline.engines.base import Completion, EngineFailure, Request, check_answers
+from stage_a_pipeline.engines.base import ENGINE_ERROR, Completion, EngineFailure, Request, check_answers
 from stage_a_pipeline.errors import (
     EngineContractError,
     EngineDiedError,
@@ -66,4 +66,4 @@ def engine_failure(error: Exception) -> EngineFailure:
     """What an engine raised for one photo, as its outcome."""
     if isinstance(error, EngineOutOfMemoryError):
         return EngineFailure("out_of_memory", str(error))
-    return EngineFailure("engine_error", f"{type(error).__name__}: {error}")
+    return EngineFailure(ENGINE_ERROR, f"{type(error).__name__}: {error}")

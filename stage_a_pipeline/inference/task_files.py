@@ -20,8 +20,8 @@ from stage_a_pipeline.records import Group, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import atomic_write, ensure_folder
 from stage_a_pipeline.table_files import BATCH_ROWS, StoredTable, open_arrow, open_parquet, write_parquet
+from stage_a_pipeline.table_schemas import OUTCOMES
 from stage_a_pipeline.tables import (
-    OUTCOMES,
     groups_from_table,
     groups_to_table,
     outcome_row,

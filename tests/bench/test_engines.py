@@ -13,7 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from stage_a_pipeline.bench import engines
+from stage_a_pipeline.bench import engines, module_run
 from stage_a_pipeline.bench.engine_records import write_json
 from stage_a_pipeline.cli import main
 from tests.bench.test_engine_figures import KEYS
@@ -134,7 +134,7 @@ def test_every_process_gets_the_same_environment(tmp_path, monkeypatch):
         seen.append(options["env"])
         return real([sys.executable, "-c", "raise SystemExit(3)"], **options)
 
-    monkeypatch.setattr(engines.subprocess, "Popen", spy)
+    monkeypatch.setattr(module_run.subprocess, "Popen", spy)
     done = bench("--photos", 2, "--engines", "refill")
     assert "refill ended with code 3" in done.output
     (environment,) = seen

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from stage_a_pipeline.bench.meter import Meter
 from stage_a_pipeline.bench.processes import children_of, cpu_seconds, descendants_of
@@ -60,6 +61,21 @@ def test_work_of_a_process_that_was_started_later_does_not():
         reading = meter.stop()
     assert reading.cpu_seconds < 0.5
     assert reading.peak_memory_mb < 40
+
+
+@pytest.mark.parametrize(("held", "peak"), [(100 << 20, 28.0), (0, None)])
+def test_on_cuda_the_peak_is_of_own_tensors_and_unknown_where_another_process_has_the_model(
+    monkeypatch, held, peak
+):
+    told = {
+        "synchronize": None,
+        "reset_peak_memory_stats": None,
+        "memory_allocated": held,
+        "max_memory_allocated": held and 128 << 20,
+    }
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, value=value: value)
+    assert Meter("cuda:0").stop().peak_memory_mb == peak
 
 
 def test_processes_are_found_with_all_that_they_started():

@@ -5,7 +5,8 @@ import pytest
 from stage_a_pipeline.defs.by_mission import Tables
 from stage_a_pipeline.defs.io_managers import ParquetStore, column_schema
 from stage_a_pipeline.defs.resources import SettingsResource
-from stage_a_pipeline.tables import GROUPS, table_metadata, with_metadata
+from stage_a_pipeline.table_schemas import GROUPS
+from stage_a_pipeline.tables import table_metadata, with_metadata
 from tests.conftest import BRACKETS
 
 TABLE = with_metadata(pa.table({"编号": ["甲", "乙"]}), {"discovered": "2"})

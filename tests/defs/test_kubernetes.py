@@ -11,24 +11,38 @@ from typing import Any
 
 import dagster as dg
 import kubernetes_validate
+import pytest
+from dagster._config import process_config
 
-from stage_a_pipeline.defs.kubernetes import run_tags, shard_tags
+from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags, shard_tags
 from stage_a_pipeline.settings import Settings, load_settings
 from tests.deploy.chart import KUBERNETES, VALUES, container_of, job_manifest, merged
 from tests.deploy.conftest import ROOT
+from tests.deploy.kubernetes_api import KubernetesApi
 
 
 def settings(**environment: str) -> Settings:
     return load_settings(environ=environment)
 
 
-def limits(values: Mapping[str, Any], tags: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the container of a pod with such tags may use, in a Job that Kubernetes takes."""
+def tagged_job(values: Mapping[str, Any], tags: Mapping[str, Any]) -> dict[str, Any]:
+    """The Job of a run or step with such tags, which Kubernetes takes."""
     stored = dg.op(name="tagged", tags=tags)(lambda: None).tags
     manifest = job_manifest(values, stored)
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
-    found: Mapping[str, str] = container_of(manifest)["resources"]["limits"]
+    return manifest
+
+
+def limits(values: Mapping[str, Any], tags: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the container of its pod may use."""
+    found: Mapping[str, str] = container_of(tagged_job(values, tags))["resources"]["limits"]
     return found
+
+
+def tolerated(values: Mapping[str, Any], tags: Mapping[str, Any]) -> list[str]:
+    """Taints of the nodes that its pod may be put on."""
+    pod = tagged_job(values, tags)["spec"]["template"]["spec"]
+    return [entry["key"] for entry in pod.get("tolerations", [])]
 
 
 def test_on_a_cpu_nobody_asks_for_a_gpu():
@@ -69,6 +83,50 @@ def test_a_gpu_may_have_another_name(tmp_path):
     assert limits(merged("values.yaml"), shard_tags(chosen)) == {"memory": "8Gi", "amd.com/gpu": "1"}
 
 
+def test_only_pods_with_a_gpu_are_put_on_nodes_that_are_kept_for_those(tmp_path):
+    by_step = settings(STAGE_A_EXECUTOR="k8s", STAGE_A_DEVICES="cuda:0,cuda:0")
+    values = merged(*VALUES["gpu per step"])
+    assert tolerated(values, shard_tags(by_step)) == ["nvidia.com/gpu"]
+    assert tolerated(values, run_tags(by_step)) == []
+    # Asked for by the values as well, for runs that are started without a job.
+    by_run = run_tags(settings(STAGE_A_DEVICES="cuda:0"))
+    assert tolerated(merged(*VALUES["gpu per run"]), by_run) == ["nvidia.com/gpu"]
+    file = tmp_path / "settings.toml"
+    file.write_text('[execution]\ngpu_resource = "nvidia.com/mig-1g.10gb"\n[engine]\ndevices = ["cuda:0"]\n')
+    part = shard_tags(settings(STAGE_A_SETTINGS=str(file)))
+    assert tolerated(merged("values.yaml"), part) == ["nvidia.com/gpu"]
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in a cluster", "outside"])
+def test_in_a_cluster_the_pods_of_steps_belong_to_that_of_their_run(tmp_path, monkeypatch, inside):
+    from dagster_k8s import executor as library
+
+    class Handler(library.K8sStepHandler):
+        def __init__(self, **given):
+            told.append(given["enable_owner_references"])
+            super().__init__(**given)
+
+    told: list[bool] = []
+    monkeypatch.setattr(library, "K8sStepHandler", Handler)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if inside:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    api = KubernetesApi(tmp_path, {})
+    chosen = {"load_incluster_config": False, "kubeconfig_file": str(api.kubeconfig()), "max_concurrent": 4}
+    executor = pod_per_step()
+    config = process_config(executor.config_schema.config_type, chosen).value
+    with dg.instance_for_test() as instance:
+        context = dg.InitExecutorContext(dg.reconstructable(a_job), executor, config, instance)
+        executor.executor_creation_fn(context)
+    api.close()
+    assert told == [inside]
+
+
+@dg.job
+def a_job():
+    """Nothing."""
+
+
 def load_definitions(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", f"from stage_a_pipeline.definitions import defs\n{program}"],
@@ -95,4 +153,4 @@ def test_without_dagster_k8s_the_executor_says_what_to_install(tmp_path):
     (tmp_path / "dagster_k8s.py").write_text("raise ImportError('not here')\n")
     done = load_definitions("", STAGE_A_EXECUTOR="k8s", PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 1
-    assert "install stage-a-pipeline[k8s], or leave the setting out" in done.stderr
+    assert "pip install '.[k8s]' in the project's folder, or leave the setting out" in done.stderr

@@ -16,6 +16,7 @@ import psutil
 import yaml
 
 JOBS = re.compile(r"/apis/batch/v1/namespaces/[^/]+/jobs(?:/(?P<name>[^/?]+)(?:/status)?)?(?:\?.*)?")
+PODS = re.compile(r"/api/v1/namespaces/[^/]+/pods/(?P<name>[^/?]+)")
 
 
 class KubernetesApi:
@@ -38,7 +39,9 @@ class KubernetesApi:
             "kind": "Config",
             "clusters": [{"name": "here", "cluster": {"server": server}}],
             "users": [{"name": "me", "user": {}}],
-            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+            "contexts": [
+                {"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "stage-a"}}
+            ],
             "current-context": "here",
         }
         path.write_text(yaml.safe_dump(document))
@@ -93,6 +96,10 @@ def _handler(api: KubernetesApi) -> type[BaseHTTPRequestHandler]:
             name = found["name"] if found else None
             if name in api.jobs:
                 self._answer(200, api.status(name))
+            elif pod := PODS.fullmatch(self.path):
+                self._answer(
+                    200, {"kind": "Pod", "metadata": {"name": pod["name"], "uid": f"uid of {pod['name']}"}}
+                )
             else:
                 self._answer(404, {"kind": "Status", "status": "Failure", "message": f"no {self.path}"})
 

@@ -58,6 +58,15 @@ def test_the_services_share_one_image_that_the_code_location_builds(compose):
     assert cuda["services"]["code"]["build"]["args"] == {"VARIANT": "cuda"}
 
 
+def test_a_checkpoint_is_mounted_read_only_where_the_settings_look_for_it():
+    """Compose lays one file over the other: variables and volumes are added."""
+    document = yaml.safe_load((DEPLOY / "compose.checkpoint.yaml").read_text("utf-8"))
+    code = document["services"]["code"]
+    (volume,) = code["volumes"]
+    assert volume.endswith(f":{code['environment']['STAGE_A_CHECKPOINT']}:ro")
+    assert volume.startswith("${CHECKPOINT:?")
+
+
 def test_photos_are_mounted_read_only_where_the_settings_look_for_them(compose):
     code = compose["services"]["code"]
     mounts = {volume.split(":/", 1)[1] for volume in code["volumes"] if "${" in volume}

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster_k8s import K8sRunLauncher
 
+from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.settings import load_settings
 from tests.deploy.chart import (
     FOLDER,
     KUBERNETES,
-    LAUNCHER,
     VALUES,
     container_of,
     in_dagster_yaml,
@@ -23,38 +24,18 @@ from tests.deploy.chart import (
     launcher_of,
     merged,
 )
+from tests.deploy.chart_keys import CHART, unknown_keys
 from tests.deploy.conftest import DEPLOY, ROOT
 
-CHART: Mapping[str, set[str]] = {
-    "": {
-        "global", "generatePostgresqlPasswordSecret", "postgresql", "dagster-user-deployments", "runLauncher",
-        "dagsterWebserver", "dagsterDaemon", "telemetry",
-    },
-    "postgresql": {
-        "enabled", "postgresqlHost", "postgresqlUsername", "postgresqlDatabase", "postgresqlScheme",
-        "postgresqlParams", "service",
-    },
-    "deployment": {
-        "name", "image", "port", "dagsterApiGrpcArgs", "includeConfigInLaunchedRuns", "envConfigMaps",
-        "envSecrets", "resources", "podSecurityContext", "securityContext", "volumes", "volumeMounts",
-        "startupProbe", "readinessProbe", "nodeSelector", "tolerations",
-    },
-    LAUNCHER: {
-        "imagePullPolicy", "loadInclusterConfig", "failPodOnRunFailure", "envConfigMaps", "envSecrets",
-        "volumes", "volumeMounts", "resources", "securityContext", "runK8sConfig",
-    },
-    "runK8sConfig": {
-        "containerConfig", "podSpecConfig", "podTemplateSpecMetadata", "jobSpecConfig", "jobMetadata",
-    },
-    "dagsterWebserver": {
-        "image", "service", "podSecurityContext", "securityContext", "volumes", "volumeMounts", "resources",
-    },
-    "dagsterDaemon": {
-        "enabled", "image", "podSecurityContext", "securityContext", "volumes", "volumeMounts", "resources",
-        "runCoordinator", "runMonitoring", "runRetries",
-    },
-}  # fmt: skip
-"""Keys of Dagster's chart that these values may use, by place. It takes unknown ones without a word."""
+
+def without(given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name != key}
+
+
+def services_of(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the chart runs besides the runs themselves."""
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    return [values["dagsterWebserver"], values["dagsterDaemon"], deployment]
 
 
 @pytest.fixture(params=list(VALUES))
@@ -66,18 +47,70 @@ def values(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_the_values_use_keys_of_the_chart_only(values):
-    places = {
-        "": values,
-        "postgresql": values["postgresql"],
-        "deployment": values["dagster-user-deployments"]["deployments"][0],
-        LAUNCHER: launcher_of(values),
-        "runK8sConfig": launcher_of(values)["runK8sConfig"],
-        "dagsterWebserver": values["dagsterWebserver"],
-        "dagsterDaemon": values["dagsterDaemon"],
+    assert list(unknown_keys(values, CHART)) == []
+
+
+def test_a_key_that_the_chart_does_not_know_is_found_wherever_it_stands(values):
+    values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]["maxRuns"] = 1
+    values["dagster-user-deployments"]["deployments"][0]["includeConfigInLaunchedRuns"]["always"] = True
+    assert list(unknown_keys(values, CHART)) == [
+        ".dagster-user-deployments.deployments.includeConfigInLaunchedRuns.always",
+        ".dagsterDaemon.runCoordinator.config.queuedRunCoordinator.maxRuns",
+    ]
+
+
+def test_kubernetes_takes_the_pods_of_the_services(values):
+    for service in services_of(values):
+        probes = {
+            # The chart says by itself how it asks, and whether.
+            probe: {"grpc": {"port": 4000}} | without(service[probe], "enabled")
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+            if probe in service
+        }
+        container = {
+            "name": "service",
+            "image": "{repository}:{tag}".format(**service["image"]),
+            "imagePullPolicy": service["image"]["pullPolicy"],
+            "envFrom": [{"configMapRef": entry} for entry in service.get("envConfigMaps", [])],
+            **{key: service[key] for key in ("resources", "securityContext", "volumeMounts")},
+            **probes,
+        }
+        spec = {"containers": [container], "volumes": service["volumes"]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "service"}}
+        spec["securityContext"] = service["podSecurityContext"]
+        kubernetes_validate.validate(pod | {"spec": spec}, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(("case", "own_fault"), [("gpu per run", "false"), ("gpu per step", "true")])
+def test_a_run_that_is_gone_is_started_again_and_one_that_failed_by_itself_where_nothing_tells_them_apart(
+    case, own_fault
+):
+    given = merged(*VALUES[case])["dagsterDaemon"]["runRetries"]
+    retries = {
+        "enabled": given["enabled"],
+        "max_retries": given["maxRetries"],
+        "retry_on_asset_or_op_failure": given["retryOnAssetOrOpFailure"],
     }
-    assert {place: set(given) - CHART[place] for place, given in places.items()} == {
-        place: set() for place in places
-    }
+
+    @dg.op
+    def misconfigured():
+        raise ConfigurationError("no such setting")
+
+    @dg.job
+    def run():
+        misconfigured()
+
+    with dg.instance_for_test(overrides={"run_retries": retries}) as instance:
+        failed = run.execute_in_process(instance=instance, raise_on_error=False).run_id
+        gone = instance.create_run_for_job(run)
+        instance.report_run_failed(gone)
+        told = [instance.get_run_by_id(each).tags["dagster/will_retry"] for each in (failed, gone.run_id)]
+    assert told == [own_fault, "true"]
+
+
+def test_only_pods_with_a_gpu_are_put_on_nodes_that_are_kept_for_those(values):
+    (container,) = (pod := job_manifest(values)["spec"]["template"]["spec"])["containers"]
+    assert ("tolerations" in pod) == ("nvidia.com/gpu" in container["resources"]["limits"])
 
 
 def test_dagster_takes_the_run_launcher_that_the_chart_writes(values):
@@ -92,10 +125,8 @@ def test_kubernetes_takes_the_pod_of_a_run(values):
 
 def test_no_pod_runs_as_root_or_writes_to_its_image(values):
     pod = job_manifest(values)["spec"]["template"]["spec"]
-    (deployment,) = values["dagster-user-deployments"]["deployments"]
-    written = [values["dagsterWebserver"], values["dagsterDaemon"], deployment]
     pods = [(pod["securityContext"], container_of(job_manifest(values))["securityContext"])]
-    pods += [(service["podSecurityContext"], service["securityContext"]) for service in written]
+    pods += [(service["podSecurityContext"], service["securityContext"]) for service in services_of(values)]
     for of_pod, of_container in pods:
         assert of_pod["runAsNonRoot"]
         assert of_pod["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -50,6 +50,9 @@ def api(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kuber
     }
     (home / "dagster.yaml").write_text(yaml.safe_dump(document))
     monkeypatch.setenv("DAGSTER_HOME", str(home))
+    # As in the pod of a run.
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("HOSTNAME", "the-run")
     yield api
     api.close()
 
@@ -84,3 +87,5 @@ def test_steps_in_pods_survive_the_death_of_one_and_end_in_the_same_bytes(workpl
     for job in api.jobs.values():
         kubernetes_validate.validate(job, KUBERNETES, strict=True)
         assert container_of(job)["securityContext"]["readOnlyRootFilesystem"]
+        (owner,) = job["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", "the-run", "uid of the-run")

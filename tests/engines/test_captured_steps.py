@@ -21,7 +21,7 @@ from stage_a_pipeline.engines.refill import RefillEngine
 from stage_a_pipeline.engines.refill_policy import CUDA, StepShape
 from stage_a_pipeline.settings import EngineSettings
 from tests.engines.conftest import OPTIONS
-from tests.engines.test_refill import decoded_tokens, run
+from tests.engines.running import decoded_tokens, run
 
 SMALL = replace(CUDA, row_step=4, window_step=32, growth=64, answer=16)
 """As on CUDA, in steps that fit the built-in checkpoint's short prompts: shapes change, and slots grow."""

@@ -15,7 +15,7 @@ from stage_a_pipeline.engines.refill import RefillEngine
 from stage_a_pipeline.engines.transformers import TransformersEngine
 from stage_a_pipeline.settings import EngineSettings
 from tests.engines.conftest import OPTIONS
-from tests.engines.test_refill import run
+from tests.engines.running import run
 
 pytestmark = [
     pytest.mark.gpu,

@@ -77,12 +77,17 @@ def test_free_memory_is_that_of_the_machine_or_its_container(monkeypatch, tmp_pa
     available = free_bytes(device)
     total = int(next(line for line in open("/proc/meminfo") if "MemTotal" in line).split()[1]) * 1024  # noqa: PTH123, SIM115
     assert 0 < available < total
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    limit.write_text("3000000\n")
-    used.write_text("1000000\n")
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", ((str(limit), str(used)),))
-    assert free_bytes(device) == 2_000_000
-    limit.write_text("max\n")
+    monkeypatch.setattr(memory, "_CGROUPS", [(str(tmp_path), *names) for _, *names in memory._CGROUPS])
+    for limit, used, files in (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ("memory.max", "memory.current", "inactive_file"),
+    ):
+        (tmp_path / limit).write_text("3000000\n")
+        (tmp_path / used).write_text("2500000\n")
+        (tmp_path / "memory.stat").write_text(f"anon 900000\n{files} 1500000\nactive_file 100000\n")
+        assert free_bytes(device) == 2_000_000, "files that were read can be forgotten"
+        (tmp_path / limit).unlink()
+    (tmp_path / "memory.max").write_text("max\n")
     assert free_bytes(device) > 2_000_000
 
 

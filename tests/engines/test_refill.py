@@ -18,6 +18,7 @@ from stage_a_pipeline.errors import EngineError, EngineOutOfMemoryError
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
 from tests.engines.conftest import OPTIONS
+from tests.engines.running import check_own_options, decoded_tokens, run
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +26,6 @@ def engine():
     engine = RefillEngine(resolve_checkpoint("builtin"), EngineSettings(), "cpu")
     yield engine
     engine.close()
-
-
-def run(engine, requests, *, rows, options=None):
-    """Completions by id, and the batch, each request joining as soon as there is room."""
-    options = options or [OPTIONS] * len(requests)
-    batch = engine.start_batch(rows)
-    waiting = list(zip(requests, options, strict=True))
-    done = {}
-    while waiting or batch.open:
-        while waiting and batch.room:
-            batch.add(*waiting.pop(0))
-        for completion in batch.step():
-            assert completion.id not in done
-            done[completion.id] = completion
-        assert len(batch.open) <= rows
-    return done, batch
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16])
@@ -61,11 +46,6 @@ def test_a_late_newcomer_changes_nobody_and_is_changed_by_nobody(engine, request
     assert sorted(done, key=lambda completion: int(completion.id[1:])) == singles
 
 
-def decoded_tokens(completions):
-    """Steps that each answer needs: the first token comes from the prompt, the stop token counts."""
-    return [c.generated_tokens + (c.finish_reason == "stop") - 1 for c in completions]
-
-
 @pytest.mark.parametrize("rows", [2, 4, 7])
 def test_no_step_is_spent_on_a_row_that_has_ended_and_places_are_refilled_at_once(
     engine, requests, singles, rows
@@ -78,15 +58,7 @@ def test_no_step_is_spent_on_a_row_that_has_ended_and_places_are_refilled_at_onc
 
 
 def test_every_row_has_options_of_its_own(engine, static_engine, requests):
-    options = [
-        GenerationOptions(max_new_tokens=3 + 7 * (place % 5), repetition_penalty=1.0 + 0.1 * (place % 3))
-        for place in range(len(requests))
-    ]
-    done, _ = run(engine, requests, rows=5, options=options)
-    expected = [
-        static_engine.generate([request], its)[0] for request, its in zip(requests, options, strict=True)
-    ]
-    assert [done[request.id] for request in requests] == expected
+    check_own_options(engine, static_engine, requests)
 
 
 def test_a_sampled_answer_depends_on_seed_and_id_but_not_on_its_neighbours(engine, requests):

@@ -17,7 +17,7 @@ from stage_a_pipeline.inference.shard import mission_recipes
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.settings import EngineSettings, Settings
 from stage_a_pipeline.vocabulary import DATASETS, VOCABULARY
-from tests.engines.test_refill import run
+from tests.engines.running import run
 
 pytest.importorskip("llguidance")
 
@@ -124,7 +124,7 @@ def test_without_llguidance_the_remedy_is_told_before_a_model_is_loaded(monkeypa
     # Not there either: whoever looked for the checkpoint first would say so.
     wanted = EngineSettings(engine=engine, structured_output=True, checkpoint="/nowhere")
     for step in (engine_hash, lambda its: load_engine(its, "cpu")):
-        with pytest.raises(ConfigurationError, match=r"pip install stage-a-pipeline\[grammar\]"):
+        with pytest.raises(ConfigurationError, match=r"pip install '\.\[grammar\]'"):
             step(wanted)
 
 

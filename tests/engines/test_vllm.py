@@ -26,7 +26,7 @@ from stage_a_pipeline.settings import EngineSettings
 from tests.conftest import BRACKETS, MISSION, write_groups
 from tests.defs.conftest import materialiser
 from tests.engines.conftest import OPTIONS
-from tests.engines.test_refill import run
+from tests.engines.running import check_own_options, run
 from tests.faults.conftest import Workplace, finish, gone, wait_until, workers_of
 
 
@@ -38,7 +38,14 @@ def reason_to_skip() -> str:
     return ""
 
 
-pytestmark = [pytest.mark.vllm, pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip())]
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(bool(reason_to_skip()), reason=reason_to_skip()),
+    # A vLLM that answers nobody says nothing either. Half a minute is what it takes to start.
+    pytest.mark.timeout(400),
+]
+# What the waits of a whole run add up to.
+of_a_run = pytest.mark.timeout(900)
 
 SETTINGS = EngineSettings(engine="vllm", batch_size=16, structured_output=True)
 
@@ -70,15 +77,7 @@ def test_answers_come_while_others_go_on_and_newcomers_join_them(engine, request
 
 
 def test_every_row_has_options_of_its_own(engine, static_engine, requests):
-    options = [
-        GenerationOptions(max_new_tokens=3 + 7 * (place % 5), repetition_penalty=1.0 + 0.1 * (place % 3))
-        for place in range(len(requests))
-    ]
-    done, _ = run(engine, requests, rows=5, options=options)
-    expected = [
-        static_engine.generate([request], its)[0] for request, its in zip(requests, options, strict=True)
-    ]
-    assert [done[request.id] for request in requests] == expected
+    check_own_options(engine, static_engine, requests)
 
 
 def test_text_before_the_photo_is_asked_so(engine, static_engine, requests):
@@ -207,6 +206,7 @@ def test_what_vllm_cannot_start_with_is_told_with_the_checkpoint(monkeypatch):
         load_engine(EngineSettings(engine="vllm", devices=("cuda:0",)), "cuda:0")
 
 
+@of_a_run
 def test_a_mission_ends_in_the_bytes_of_the_other_engines(tmp_path):
     root = tmp_path / "photos"
     write_demo_tree(root, missions=[BRACKETS], groups=8, seed=77, broken=1)
@@ -232,6 +232,7 @@ def place(tmp_path, monkeypatch):
     workplace.clear_up()
 
 
+@of_a_run
 def test_an_engine_process_killed_in_a_run_is_replaced_and_nothing_is_asked_again(place):
     process = place.start()
     wait_until(lambda: place.journal.exists() and place.answers(), "answers", process, seconds=300)
@@ -245,6 +246,7 @@ def test_an_engine_process_killed_in_a_run_is_replaced_and_nothing_is_asked_agai
     assert set(place.answers().values()) == {1}, "every photo was answered once"
 
 
+@of_a_run
 def test_a_killed_run_leaves_no_process_of_vllm(place):
     process = place.start()
     wait_until(lambda: place.journal.exists() and place.answers(), "answers", process, seconds=300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -100,6 +101,14 @@ def test_memory_for_keys_and_values_is_named_on_a_cpu_alone(config):
     assert "kv_cache_memory_bytes" not in arguments(settings(devices=("cuda:0",)), config, "cuda:0")
 
 
+def test_workers_on_one_host_share_its_free_memory(config):
+    room = [
+        arguments(settings(devices=devices, batch_size=64), config, free=GIB)["kv_cache_memory_bytes"]
+        for devices in (("cpu",), ("cpu",) * 2, ("cpu",) * 4)
+    ]
+    assert room == [GIB // 2, GIB // 4, GIB // 8]
+
+
 @pytest.mark.parametrize(
     ("free", "given"),
     [(100_000, 8 * 1000 + 1024), (10_000, 5000), (18_048, 8 * 1000 + 1024), (0, 1000 + 1024)],
@@ -147,6 +156,9 @@ def test_nothing_is_told_to_anybody_and_nothing_fetched():
     assert told["VLLM_NO_USAGE_STATS"] == told["DO_NOT_TRACK"] == told["HF_HUB_OFFLINE"] == "1"
     assert told["VLLM_HOST_IP"] == "127.0.0.1"
     assert told["VLLM_LOGGING_LEVEL"] == "ERROR"
+    # Others in the process must not lead vLLM to compute there.
+    inside = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    assert environment("cpu", inside)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
     assert environment("cpu", {"VLLM_LOGGING_LEVEL": "INFO"})["VLLM_LOGGING_LEVEL"] == "INFO"
 
 
@@ -335,17 +347,33 @@ def test_places_and_tokens_are_counted_as_the_steps_used_them(scripted):
     assert (batch.usage.tokens, batch.usage.padding) == (2 * (prompt - 2) + batch.usage.filled, 0)
 
 
-def test_a_request_that_is_too_long_is_an_error_and_nobody_is_left_behind(scripted):
+def test_a_request_that_is_too_long_is_refused_and_its_neighbours_go_on(scripted):
     engine, script = scripted("螺丝合格整齐", "有", vllm_max_model_len=200)
     batch = engine.start_batch(4)
-    small, large = request("small"), request("large", (1024, 1024))
-    for asked in (small, large):
-        batch.add(asked, OPTIONS)
-    with pytest.raises(EngineError, match=r"large needs \d+ tokens.*started for 200.*vllm_max_model_len"):
+    for name in ("long", "short"):
+        batch.add(request(name), OPTIONS)
+    assert [completion.text for completion in batch.step()] == ["有"]
+    batch.add(request("large", (1024, 1024)), OPTIONS)
+    (refused,) = batch.step()
+    assert (refused.id, refused.failure.reason) == ("large", "engine_error")
+    assert re.match(r"large needs \d+ tokens.*started for 200.*vllm_max_model_len", refused.failure.detail)
+    assert [asked.id for asked, _ in batch.open] == ["long"]
+    assert [completion.text for completion in batch.step()] == ["螺丝合格整齐"]
+    assert (script.submitted, script.aborted) == (["0", "1"], [])
+
+
+def test_a_request_that_cannot_be_asked_leaves_nobody_behind(scripted):
+    engine, script = scripted("螺丝合格整齐", "有", "无标签")
+    batch = engine.start_batch(4)
+    for name in ("long", "short"):
+        batch.add(request(name), OPTIONS)
+    batch.step()
+    batch.add(replace(request("strange"), prompt=Prompt("系统", "请看<|image_pad|>")), OPTIONS)
+    with pytest.raises(EngineError, match="the prompt has 2 places for a photo"):
         batch.step()
-    assert [asked.id for asked, _ in batch.open] == ["small", "large"]
-    assert script.aborted == script.submitted == ["0"], "vLLM works for nobody any more"
-    assert engine.generate([small], OPTIONS)[0].text == "有"
+    assert [asked.id for asked, _ in batch.open] == ["long", "strange"]
+    assert script.aborted == ["0"], "vLLM works for nobody any more"
+    assert engine.generate([request("long")], OPTIONS)[0].text == "无标签"
 
 
 def test_an_answer_that_vllm_ends_for_another_reason_is_an_error(scripted):

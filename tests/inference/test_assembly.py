@@ -18,8 +18,8 @@ from stage_a_pipeline.inference.assembly import (
     order_outcomes,
 )
 from stage_a_pipeline.records import Group, Image, ImageRef, Rejection, Summary
+from stage_a_pipeline.table_schemas import OUTCOMES
 from stage_a_pipeline.tables import (
-    OUTCOMES,
     groups_to_table,
     of_groups,
     outcomes_from_table,

@@ -12,7 +12,7 @@ from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
 from stage_a_pipeline.demo.training.forward import language_states, penalise_repetition, vision_features
 from stage_a_pipeline.demo.training.model import CELL, MAX_PIXELS, MIN_PIXELS, build_model, save_checkpoint
 from stage_a_pipeline.demo.training.tokenizer import train_tokenizer
-from stage_a_pipeline.images import fit_pixels
+from stage_a_pipeline.photo_sizes import fit_pixels
 from tests.demo.conftest import MISSIONS
 
 
