@@ -8,26 +8,19 @@ read and are never reused as answers.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Final, Self
 
 from stage_a_pipeline.engines.base import FinishReason
 from stage_a_pipeline.errors import JournalError
 from stage_a_pipeline.inference.answer_index import AnswerIndex, Place, answer_key
 from stage_a_pipeline.inference.journal_file import JournalFile
-from stage_a_pipeline.inference.journal_lines import (
-    CRASHED,
-    REJECTED,
-    SUMMARISED,
-    intact_lines,
-    read_line,
-    reading,
-)
+from stage_a_pipeline.inference.journal_lines import CRASHED, REJECTED, SUMMARISED, intact_lines
+from stage_a_pipeline.inference.journal_reader import JournalReader
 
 _WORTH_COMPACTING: Final = 1000
 
@@ -80,12 +73,9 @@ class Journal:
 
     def __init__(self, folder: Path, shard: str, missions: Sequence[str]) -> None:
         self.notices: list[str] = []
-        self._files: list[BinaryIO] = []
-        self._lines: list[int] = []
         self._own: dict[str, JournalFile] = {}
         self._folder = folder
-        self._followed: dict[Path, _Followed] = {}
-        self._crashed: dict[bytes, dict[int, Place]] = {}
+        self._reader = JournalReader()
         try:
             for mission in missions:
                 self._own[mission] = JournalFile(folder / mission / f"{shard}.jsonl", self.notices)
@@ -104,10 +94,10 @@ class Journal:
         place = self._index.find(answer_key(content_sha256, fingerprint))
         if place is None:
             return None
-        line = self._read_at(place)
+        line = self._reader.line_at(place)
         if (line["sha256"], line["fingerprint"]) != (content_sha256, fingerprint):
             raise JournalError(
-                f"journal {self._files[place.file].name} was changed while it was read; run again, and leave "
+                f"journal {self._reader.path_of(place)} was changed while it was read; run again, and leave "
                 "the journals alone meanwhile"
             )
         return Answer(
@@ -124,11 +114,11 @@ class Journal:
 
     def crashes(self, content_sha256: str, fingerprint: Fingerprint) -> int:
         """How often a worker died over this photo, as `record_crash` wrote it."""
-        return self._crashes_of(answer_key(content_sha256, fingerprint))
+        return self._reader.crashes(answer_key(content_sha256, fingerprint))
 
     def crash_counts(self) -> dict[bytes, int]:
         """`crashes` of all photos over which a worker died, by their keys, see `answer_key`."""
-        return {key: crashes for key in self._crashed if (crashes := self._crashes_of(key))}
+        return self._reader.crash_counts()
 
     def keys(self) -> bytes:
         """The keys of all answers, see `answer_key`: those that need not be asked anywhere."""
@@ -144,13 +134,13 @@ class Journal:
         """
         own = {file.path for file in self._own.values()}
         for path in self._folder.glob("*/*.jsonl"):
-            followed = self._followed.setdefault(path, _Followed())
-            if path in own or followed.damaged:
+            if path in own:
                 continue
             try:
-                self._read_on(path, followed)
+                for key, place in self._reader.answers_behind(path):
+                    self._index.add(key, place)
             except JournalError as error:
-                followed.damaged = True
+                self._reader.leave_alone(path)
                 self.notices.append(f"answers of another shard are not reused: {error}")
 
     def append_answer(
@@ -219,71 +209,31 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _crashes_of(self, key: bytes) -> int:
-        # The last word of each shard; the deaths that one has seen are as true for the others.
-        places = self._crashed.get(key, {})
-        return max((int(self._read_at(place)["crashes"]) for place in [*places.values()]), default=0)
-
     def _replay(self, folder: Path) -> Iterator[tuple[bytes, Place]]:
         """Keys and places of all answers; the own files come last, since later places replace earlier."""
-        self._close_read_files()
+        self._reader.close()
         own = {file.path: file for file in self._own.values()}
         for path in sorted(folder.glob("*/*.jsonl")):
             if path not in own:
-                number = len(self._files)
-                yield from self._answers_in(path, number, foreign=path.parent.name not in self._own)
+                yield from self._answers_elsewhere(path)
         for file in own.values():
-            file.number = len(self._files)
-            yield from self._answers_in(file.path, file.number, foreign=False)
+            file.number = self._reader.next_number
+            yield from self._reader.answers_in(file.path)
 
-    def _read_on(self, path: Path, followed: _Followed) -> None:
-        """The answers behind what was read of another shard's file."""
-        with reading(path):
-            found = path.stat()
-            # A shard that begins may put a shorter file in the place of its own.
-            if followed.inode != found.st_ino:
-                self._open(path, followed)
-        if found.st_size > followed.end:
-            for line in intact_lines(path, start=followed.end, opened=self._files[followed.number]):
-                followed.end = line.end
-                place = Place(followed.number, line.offset)
-                if line.status == SUMMARISED.encode():
-                    self._index.add(line.key, place)
-                elif line.status == CRASHED.encode():
-                    self._crashed.setdefault(line.key, {})[followed.number] = place
-
-    def _open(self, path: Path, followed: _Followed) -> None:
-        """Opens a file to read lines of."""
-        file = path.open("rb")
-        self._files.append(file)
-        self._lines.append(0)
-        followed.number, followed.end = len(self._files) - 1, 0
-        followed.inode = os.fstat(file.fileno()).st_ino
-
-    def _answers_in(self, path: Path, number: int, *, foreign: bool) -> Iterator[tuple[bytes, Place]]:
+    def _answers_elsewhere(self, path: Path) -> Iterator[tuple[bytes, Place]]:
         try:
-            followed = self._followed[path] = _Followed()
-            with reading(path):
-                self._open(path, followed)
-            for line in intact_lines(path, opened=self._files[number]):
-                self._lines[number] += 1
-                followed.end = line.end
-                place = Place(number, line.offset)
-                if line.status == SUMMARISED.encode():
-                    yield line.key, place
-                elif line.status == CRASHED.encode():
-                    self._crashed.setdefault(line.key, {})[number] = place
+            yield from self._reader.answers_in(path)
         except JournalError as error:
-            if not foreign:
+            if path.parent.name in self._own:
                 raise
-            followed.damaged = True
+            self._reader.leave_alone(path)
             self.notices.append(f"answers of another mission are not reused: {error}")
 
     def _compact(self) -> bool:
         """Whether any own file was shortened."""
         shortened = False
         for own in self._own.values():
-            lines, answers = self._lines[own.number], self._index.count_in(own.number)
+            lines, answers = self._reader.lines_in(own.path), self._index.count_in(own.number)
             if lines - answers >= max(_WORTH_COMPACTING, answers) and (removed := own.compact(lines)):
                 self.notices.append(f"removed {removed} bytes of lines that no longer count from {own.path}")
                 shortened = True
@@ -295,26 +245,7 @@ class Journal:
             # cause, and would hide the error that names the remedy.
             with suppress(OSError):
                 own.stream.close()
-        self._close_read_files()
-
-    def _close_read_files(self) -> None:
-        for file in self._files:
-            file.close()
-        self._files, self._lines, self._followed, self._crashed = [], [], {}, {}
-
-    def _read_at(self, place: Place) -> dict[str, Any]:
-        file = self._files[place.file]
-        return read_line(file, place.offset)
-
-
-@dataclass(slots=True)
-class _Followed:
-    """A file: its number, which one it is to the system, up to where it was read, and whether that ended."""
-
-    number: int = -1
-    inode: int = -1
-    end: int = 0
-    damaged: bool = False
+        self._reader.close()
 
 
 def record_crash(folder: Path, shard: str, ordeal: Ordeal) -> None:

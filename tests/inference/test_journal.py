@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import stage_a_pipeline.inference.journal as journal_module
@@ -216,7 +217,9 @@ def test_a_full_disk_tells_the_remedy_at_every_call(tmp_path):
         journal.commit()
     with pytest.raises(OutputError, match=r"cpu\.jsonl cannot be written: No space left.*run again"):
         journal.close()
-    assert all(file.closed for file in (own.stream, *journal._files))
+    assert own.stream.closed
+    opened_files = [Path(file.path) for file in psutil.Process().open_files()]
+    assert [path for path in opened_files if path.is_relative_to(tmp_path)] == []
 
 
 def test_a_torn_line_of_another_shard_is_left_alone(tmp_path):
