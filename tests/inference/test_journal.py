@@ -12,6 +12,7 @@ import pytest
 
 import stage_a_pipeline.inference.journal as journal_module
 from stage_a_pipeline.errors import JournalError, OutputError
+from stage_a_pipeline.inference import journal_reader
 from stage_a_pipeline.inference.journal import (
     Answer,
     Journal,
@@ -89,7 +90,7 @@ def test_a_file_that_is_shortened_while_it_is_read_gives_no_photo_the_answer_of_
     tmp_path, monkeypatch, look
 ):
     """Its shard removes what no longer counts, and other lines are where the former ones were."""
-    journal_of_another, intact_lines = file_of(tmp_path, "cuda_1"), journal_module.intact_lines
+    journal_of_another, intact_lines = file_of(tmp_path, "cuda_1"), journal_reader.intact_lines
 
     def replaced_first(path, **how):
         if path == journal_of_another:
@@ -102,11 +103,12 @@ def test_a_file_that_is_shortened_while_it_is_read_gives_no_photo_the_answer_of_
     with opened(tmp_path) if look == "looks around" else nullcontext() as early:
         for sha in "abc":
             write_text(tmp_path, "cuda_1", sha)
-        monkeypatch.setattr(journal_module, "intact_lines", replaced_first)
+        monkeypatch.setattr(journal_reader, "intact_lines", replaced_first)
         with opened(tmp_path) if early is None else nullcontext(early) as journal:
             if early is not None:
                 early.look_around()
             found = {sha: journal.find(sha, "f") for sha in "abc"}
+    assert b'"a"' not in journal_of_another.read_bytes()
     assert {sha: answer.raw_text for sha, answer in found.items()} == {"a": "a", "b": "b", "c": "c"}
 
 
