@@ -42,6 +42,7 @@ class Qwen3VLOnDevice(Qwen3VL):
         self._torch = torch
         self._device = usable_device(device)
         self._dtype: torch.dtype = getattr(torch, settings.dtype_on(device))
+        self._sharing = max(1, settings.devices.count(device))
         self._grammars: SummaryGrammars | None = None
         super().__init__(checkpoint)
         self._model = load_model(checkpoint, settings, self._device, self._dtype)
@@ -58,7 +59,8 @@ class Qwen3VLOnDevice(Qwen3VL):
             growth=self.growth,
         )
         with self.translated_errors():
-            free = free_bytes(self._device)
+            # All workers of a run start together, and find the same memory free.
+            free = free_bytes(self._device) // self._sharing
         return rows_in(
             free, request, prefilled_together=self.prefilled_together, most=most_rows(self._device.type)
         )

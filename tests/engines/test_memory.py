@@ -105,3 +105,15 @@ def test_a_small_model_has_room_for_as_many_rows_as_a_cpu_can_use_and_for_fewer_
         many = engine.fitting_rows(prompts, max_pixels=10**6, max_new_tokens=256)
         assert 1 <= few < many == 32
         engine.close()
+
+
+def test_workers_on_one_cpu_share_its_memory(requests, monkeypatch):
+    from stage_a_pipeline.engines import qwen3vl_on_device
+
+    monkeypatch.setattr(qwen3vl_on_device, "free_bytes", lambda _device: 256 * 1024**2)
+    rows = []
+    for workers in (1, 2):
+        engine = RefillEngine(resolve_checkpoint("builtin"), EngineSettings(devices=["cpu"] * workers), "cpu")
+        rows.append(engine.fitting_rows([requests[0].prompt], max_pixels=10**5, max_new_tokens=8192))
+        engine.close()
+    assert 1 < rows[1] <= rows[0] // 2 + 1 < rows[0]
