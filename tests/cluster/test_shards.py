@@ -118,7 +118,9 @@ class TestQueue:
                     break
         return list(map(refs.index, given_up)), bool(queue)
 
-    @pytest.mark.parametrize("guilty", [range(0, 256, 32), (17, 18), (0, 255), (3, 4, 5, 77, 78, 200)])
+    @pytest.mark.parametrize(
+        "guilty", [range(0, 256, 32), (17, 18), (0, 255), (3, 4, 5, 77, 78, 200), (*range(10, 18), 90)]
+    )
     @pytest.mark.parametrize("size", [1, 16])
     def test_many_guilty_photos_are_found_out_and_do_not_end_the_run(self, guilty, size):
         given_up, is_any_left = self.work_off(refs_of(*[4] * 64), set(guilty), size=size)

@@ -99,6 +99,21 @@ def test_a_look_around_finds_what_other_shards_answered_since(tmp_path):
         assert here.notices == []
 
 
+def test_a_look_around_goes_on_in_a_file_that_its_shard_has_shortened(tmp_path):
+    path = tmp_path / MISSION / "cpu_1.jsonl"
+    with Journal(tmp_path, "cpu", [MISSION]) as here:
+        with Journal(tmp_path, "cpu_1", [MISSION]) as there:
+            for _ in range(1500):
+                there.append_failure(MISSION, "a", "1" * 64, "f", reason="empty", attempts=2)
+        here.look_around()
+        size = path.stat().st_size
+        with Journal(tmp_path, "cpu_1", [MISSION]) as there:
+            there.append_answer(MISSION, "b", "2" * 64, "f", answer("二"))
+        assert path.stat().st_size < size
+        here.look_around()
+        assert here.find("2" * 64, "f").raw_text == "二"
+
+
 def test_a_look_around_passes_over_half_a_line_and_tells_damage_once(tmp_path):
     with Journal(tmp_path, "cpu_1", [MISSION]) as there:
         there.append_answer(MISSION, "a", "1" * 64, "f", answer("一"))
