@@ -31,9 +31,10 @@ def jobs(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PATH", os.pathsep.join([str(BIN), os.environ["PATH"]]))
+    # The agent's usual port may be that of the other tests' cluster, and jobs then find no agent.
+    ports = {"dashboard_port": 0, "dashboard_agent_listen_port": 0}
     cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": True, "dashboard_port": 0},
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, **ports}
     )
     address = f"http://{cluster.head_node.address_info['webui_url']}"
     wait_until(lambda: takes_jobs(address), "a job server that takes jobs", seconds=120)
