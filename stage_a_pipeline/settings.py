@@ -17,6 +17,7 @@ from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.places import Place, is_url
 from stage_a_pipeline.settings_cluster import ClusterSettings
 from stage_a_pipeline.settings_engine import BUILTIN_CHECKPOINT, EngineSettings
+from stage_a_pipeline.settings_grpo import GrpoSettings
 from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
 from stage_a_pipeline.settings_paths import is_in_a_home
 from stage_a_pipeline.settings_sections import (
@@ -44,6 +45,7 @@ __all__ = [
     "EvaluationSettings",
     "ExecutionSettings",
     "FailReasonSettings",
+    "GrpoSettings",
     "InferenceSettings",
     "OutputSettings",
     "PromptSettings",
@@ -54,7 +56,7 @@ __all__ = [
 
 
 class Settings(Section):
-    """All settings of Stage-A."""
+    """All settings of Stage-A and Stage-B."""
 
     discovery: DiscoverySettings = DiscoverySettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -65,6 +67,7 @@ class Settings(Section):
     cluster: ClusterSettings = ClusterSettings()
     fail_reasons: FailReasonSettings = FailReasonSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    grpo: GrpoSettings = GrpoSettings()
     output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
@@ -85,6 +88,14 @@ class Settings(Section):
                 "would end vLLM's processes with a killed run, or replace one that has died"
             )
         return self
+
+    @property
+    def stage_b_dir(self) -> Path:
+        """Folder of what Stage-B learns; always on this machine."""
+        if self.grpo.output_dir is not None:
+            return self.grpo.output_dir
+        place = self.output.output_dir
+        return (place if isinstance(place, Path) else self.output.work_dir) / "stage_b"
 
     def require_input_root(self) -> Place:
         """The input root, or a ConfigurationError that says how to set it."""
@@ -157,7 +168,9 @@ def _read_file(path: Path) -> Layer:
 
 
 def _anchored(section: str, key: str, value: object, base: Path) -> object:
-    """A relative path of the settings file as one below its folder; anything else unchanged."""
+    """A relative path of the settings file, or a list of some, as below its folder; all else unchanged."""
+    if isinstance(value, list):
+        return [_anchored(section, key, item, base) for item in value]
     if not isinstance(value, str) or not value.strip() or is_in_a_home(value) or is_url(value):
         return value
     if (section, key) == ENVIRONMENT["STAGE_A_CHECKPOINT"]:

@@ -36,6 +36,7 @@ LAYERS = (
         "settings",
         "settings_cluster",
         "settings_engine",
+        "settings_grpo",
         "settings_paths",
         "settings_sections",
         "storage",

@@ -34,9 +34,8 @@ def settings_table() -> str:
         lines += ["| key | default | meaning |", "|---|---|---|"]
         for key, setting in type(model).model_fields.items():
             default = setting.default
-            shown = (
-                "unset" if default is None else ", ".join(default) if isinstance(default, tuple) else default
-            )
+            shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
+            shown = "unset" if default in (None, ()) else shown
             shown = str(shown).lower() if isinstance(default, bool) else shown
             lines.append(f"| `{key}` | {shown} | {setting.description or key.replace('_', ' ')} |")
     return "\n".join([*lines, "", ""])

@@ -118,6 +118,8 @@ def test_relative_paths_in_the_file_are_relative_to_its_folder(settings_file: Pa
     lease_dir = "leases"
     [fail_reasons]
     workbook = "/abs/reviews.xlsx"
+    [grpo]
+    files = ["one.jsonl", "/abs/two.jsonl"]
     [output]
     output_dir = "out"
     """
@@ -128,6 +130,7 @@ def test_relative_paths_in_the_file_are_relative_to_its_folder(settings_file: Pa
     assert (settings.engine.adapter, settings.engine.fake_faults) == (base / "lora", base / "faults.toml")
     assert settings.inference.lease_dir == base / "leases"
     assert settings.fail_reasons.workbook == Path("/abs/reviews.xlsx")
+    assert settings.grpo.files == (base / "one.jsonl", Path("/abs/two.jsonl"))
     assert settings.output.output_dir == base / "out"
 
 

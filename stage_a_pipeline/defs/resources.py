@@ -34,6 +34,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     cluster: dict[str, Any] = {}
     fail_reasons: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
+    grpo: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +19,9 @@ from stage_a_pipeline.places import Place
 from stage_a_pipeline.prompts import Prompt, verdict_prompt
 from stage_a_pipeline.records import Label
 from stage_a_pipeline.settings import EngineSettings
+from stage_a_pipeline.stage_b.answer import read_verdict
 
 MAX_NEW_TOKENS: Final = 128
-_FORM: Final = re.compile(r"(通过|不通过)\n理由[:：][^\n]*\S[^\n]*")
-_LABELS: Final[Mapping[str, Label]] = {"通过": "pass", "不通过": "fail"}
 _ROWS: Final = 32
 """Chats together where the settings leave that to the engine: texts of equal size, without photos."""
 
@@ -66,12 +64,6 @@ class Verdicts:
         """As plain JSON data."""
         missions = {name: asdict(scores) for name, scores in self.per_mission.items()}
         return {**asdict(self.total), "per_mission": missions}
-
-
-def read_verdict(text: str) -> Label | None:
-    """The verdict of an answer of exactly two lines, 通过 or 不通过 and `理由: ...`; None for any other."""
-    match = _FORM.fullmatch(text.strip())
-    return _LABELS[match[1]] if match else None
 
 
 def list_tickets(truth: MissionTruth, readings: Sequence[Reading], *, source: Place) -> list[TicketTruth]:
