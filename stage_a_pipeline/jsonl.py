@@ -18,7 +18,7 @@ from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import GroupRecord, Rejection, parse_group_record
 from stage_a_pipeline.storage import child_path, ensure_folder, open_to_read, read_bytes, stage_file
 
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _WHAT: Final = "file"
 _REMEDY: Final = "give the path of a canonical JSONL"
 _LISTED: Final = 100
@@ -147,7 +147,7 @@ def _parse_line(line: bytes) -> GroupRecord:
 
 def load_json_line(line: bytes) -> object:
     """The JSON value of one line of UTF-8; RecordError for anything else, and for a key given twice."""
-    if line.startswith(_BYTE_ORDER_MARK):
+    if line.startswith(BYTE_ORDER_MARK):
         raise RecordError("record", "begins with a byte-order mark; save the file as UTF-8 without one")
     if not line.strip():
         raise RecordError("record", "is a blank line")

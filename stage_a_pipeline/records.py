@@ -155,8 +155,8 @@ def parse_group_record(mapping: object) -> GroupRecord:
         raise RecordError("images", "must name at least one photo")
     summaries = _parse_per_image(mapping["per_image"], len(images))
     return GroupRecord(
-        group_id=_text(mapping["group_id"], "group_id"),
-        mission=_text(mapping["mission"], "mission"),
+        group_id=text_field(mapping["group_id"], "group_id"),
+        mission=text_field(mapping["mission"], "mission"),
         label=cast("Label", label),
         images=images,
         summaries=summaries,
@@ -176,7 +176,7 @@ def _parse_per_image(value: object, count: int) -> tuple[str, ...]:
         raise RecordError(f"per_image.{extra[0]}", f"is not expected; images has {count} entries")
     if list(value) != expected:
         raise RecordError("per_image", f"keys must stand in order image_1..image_{count}")
-    return tuple(_summary_line(value[key], f"per_image.{key}") for key in expected)
+    return tuple(summary_line(value[key], f"per_image.{key}") for key in expected)
 
 
 def _parse_fail_reasons(mapping: Mapping[str, object], label: object) -> tuple[str, ...] | None:
@@ -193,14 +193,16 @@ def _parse_fail_reasons(mapping: Mapping[str, object], label: object) -> tuple[s
     return reasons
 
 
-def _summary_line(value: object, field: str) -> str:
-    text = _text(value, field)
+def summary_line(value: object, field: str) -> str:
+    """A summary as it stands in a record; RecordError for anything but one line of text."""
+    text = text_field(value, field)
     if len(text.splitlines()) != 1:
         raise RecordError(field, "must be a single line")
     return text
 
 
-def _text(value: object, field: str) -> str:
+def text_field(value: object, field: str) -> str:
+    """Text of a record; RecordError where it is none, is blank, or cannot stand in UTF-8."""
     if not isinstance(value, str):
         raise RecordError(field, f"must be text, not {_kind(value)}")
     if not value.strip():
@@ -216,7 +218,7 @@ def _text_list(value: object, field: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise RecordError(field, f"must be a list of texts, not {_kind(value)}")
     items: Iterable[object] = value
-    return tuple(_text(item, f"{field}[{i}]") for i, item in enumerate(items))
+    return tuple(text_field(item, f"{field}[{i}]") for i, item in enumerate(items))
 
 
 def _kind(value: object) -> str:

@@ -4,7 +4,14 @@ import pytest
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import load_missions
-from stage_a_pipeline.prompts import Prompt, build_prompt, prompt_hash, verdict_answer, verdict_prompt
+from stage_a_pipeline.prompts import (
+    BRIEF_PROFILE,
+    Prompt,
+    build_prompt,
+    prompt_hash,
+    verdict_answer,
+    verdict_prompt,
+)
 from stage_a_pipeline.vocabulary import IRRELEVANT, VOCABULARY
 
 MISSIONS = load_missions()
@@ -112,12 +119,79 @@ def test_a_missing_prompts_file_is_an_error_with_a_remedy(tmp_path: Path) -> Non
         build_prompt(BBU, prompts_file=tmp_path / "none.toml")
 
 
-def test_the_verdict_prompt_names_the_mission_and_numbers_the_summaries():
-    mission = load_missions()["RRU线缆"]
+TWO_LINES = "输出两行：第一行写通过或不通过，第二行写理由。"
+OWN_VERDICT_TEXTS = """
+[verdict.system]
+bbu = "judge of bbu"
+rru = "judge of rru"
+[verdict.user]
+task = "task: {mission}: {focus}"
+image = "{number}) {summary}"
+"""
+
+
+@pytest.mark.parametrize(("mission", "judge"), [(BBU, "BBU施工质检员"), (RRU, "RRU施工质检员")])
+def test_the_verdict_prompt_holds_mission_focus_and_form_and_then_a_line_per_photo(mission, judge):
     prompt = verdict_prompt(mission, ["甲", "乙"])
-    assert prompt.user.splitlines()[1:] == ["image_1: 甲", "image_2: 乙"]
-    assert mission.name in prompt.user
-    assert mission.focus in prompt.user
+    assert judge in prompt.system
+    assert prompt.system.endswith(TWO_LINES)
+    assert prompt.user.splitlines() == [
+        f"任务：{mission.name}。检查重点：{mission.focus}。{TWO_LINES}",
+        "image_1: 甲",
+        "image_2: 乙",
+    ]
+
+
+@pytest.mark.parametrize("mission", [BBU, RRU])
+def test_the_brief_verdict_prompt_is_what_the_built_in_checkpoint_was_taught_with(mission):
+    assert verdict_prompt(mission, ["甲", "乙"], profile=BRIEF_PROFILE) == Prompt(
+        system="你是通信基站施工质检员，根据一组照片的统计摘要判断整组是否通过。输出两行：第一行写通过或不通过，第二行写理由。",
+        user=f"任务：{mission.name}。检查重点：{mission.focus}。\nimage_1: 甲\nimage_2: 乙",
+    )
+
+
+def test_braces_in_a_summary_stay_as_they_are():
+    summary = '{"统计": [{"类别": "标签"}]} {0} {mission} {{'
+    for profile in ("verdict", BRIEF_PROFILE):
+        assert verdict_prompt(BBU, [summary], profile=profile).user.endswith(f"image_1: {summary}")
+
+
+def test_own_texts_of_a_verdict_stand_in_their_places(tmp_path):
+    path = write(tmp_path, OWN_VERDICT_TEXTS)
+    prompt = verdict_prompt(RRU, ["甲"], prompts_file=path)
+    assert prompt == Prompt("judge of rru", f"task: {RRU.name}: {RRU.focus}\n1) 甲")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('bbu = "judge of bbu"', "", "verdict.system.bbu is missing"),
+        ('"judge of bbu"', '" "', "verdict.system.bbu must be text that is not blank"),
+        ('task = "task: {mission}: {focus}"', "", "verdict.user.task is missing"),
+        ('"{number}) {summary}"', "3", "verdict.user.image must be text"),
+        ("{number})", "", "verdict.user.image must hold {number} and {summary}"),
+        ("{summary}", "{{summary}}", "verdict.user.image must hold {number} and {summary}"),
+        ("{number})", "{", "verdict.user.image may hold only {number} and {summary} in braces"),
+        ("{number})", "{number} {mission}", "verdict.user.image may hold only {number} and {summary}"),
+        ("{focus}", "{focus} {}", "verdict.user.task may hold only {mission} and {focus} in braces"),
+        ("{focus}", "}", "verdict.user.task may hold only {mission} and {focus} in braces"),
+        ("[verdict", "[other", "unknown prompt profile 'verdict'; known: other"),
+        ("[verdict.system]", "[", "is not valid TOML"),
+    ],
+)
+def test_faulty_texts_of_a_verdict_are_an_error_that_names_the_place(tmp_path, old, new, told):
+    path = write(tmp_path, OWN_VERDICT_TEXTS.replace(old, new))
+    with pytest.raises(ConfigurationError) as error:
+        verdict_prompt(BBU, ["甲"], prompts_file=path)
+    assert told in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_verdict_profile_or_file_is_an_error_with_what_would_be_right(tmp_path):
+    with pytest.raises(ConfigurationError, match="unknown prompt profile 'x'; known: verdict, brief"):
+        verdict_prompt(BBU, ["甲"], profile="x")
+    with pytest.raises(ConfigurationError, match=r"cannot be read.*correct grpo\.prompts_file or unset it"):
+        verdict_prompt(BBU, ["甲"], prompts_file=tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(

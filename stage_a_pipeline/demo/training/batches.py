@@ -33,7 +33,7 @@ from stage_a_pipeline.demo.training.tokenizer import (
     chat_without_image,
 )
 from stage_a_pipeline.missions import Mission, load_missions
-from stage_a_pipeline.prompts import Prompt, build_prompt, verdict_answer, verdict_prompt
+from stage_a_pipeline.prompts import BRIEF_PROFILE, Prompt, build_prompt, verdict_answer, verdict_prompt
 from stage_a_pipeline.records import LABELS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class BatchMaker:
         mission = rng.choice(self._missions)
         size = rng.choices(list(_GROUP_SIZES), list(_GROUP_SIZES.values()))[0]
         group = compose_group(rng, mission, wanted=rng.choice(LABELS), size=size)
-        prompt = verdict_prompt(mission, [scene.summary for scene in group.scenes])
+        prompt = verdict_prompt(mission, [scene.summary for scene in group.scenes], profile=BRIEF_PROFILE)
         answer = verdict_answer(group.verdict.label, group.verdict.reasons)
         return self._encode_now(chat_without_image(prompt)), self._answer(answer)
 

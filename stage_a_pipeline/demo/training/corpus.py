@@ -8,7 +8,7 @@ from random import Random
 from stage_a_pipeline.demo.composition import compose_scene
 from stage_a_pipeline.demo.groups import compose_group
 from stage_a_pipeline.missions import Mission
-from stage_a_pipeline.prompts import build_prompt, verdict_answer, verdict_prompt
+from stage_a_pipeline.prompts import BRIEF_PROFILE, build_prompt, verdict_answer, verdict_prompt
 from stage_a_pipeline.records import LABELS
 
 
@@ -21,7 +21,7 @@ def tokenizer_corpus(missions: list[Mission], *, scenes: int = 1500, groups: int
     for number in range(groups):
         mission = missions[number % len(missions)]
         group = compose_group(rng, mission, wanted=rng.choice(LABELS), size=rng.randint(1, 4))
-        prompt = verdict_prompt(mission, [scene.summary for scene in group.scenes])
+        prompt = verdict_prompt(mission, [scene.summary for scene in group.scenes], profile=BRIEF_PROFILE)
         yield f"{prompt.system}\n{prompt.user}\n{verdict_answer(group.verdict.label, group.verdict.reasons)}"
     for mission in missions * 60:
         prompt = build_prompt(mission)
