@@ -58,6 +58,23 @@ def load_processor(checkpoint: Checkpoint) -> Any:
 def load_model(
     checkpoint: Checkpoint, settings: EngineSettings, device: torch.device, dtype: torch.dtype
 ) -> Any:
+    """The checkpoint's model as it is fastest to ask."""
+    model = load_weights(checkpoint, device, dtype, attn_implementation=settings.attn_implementation)
+    _embed_patches_by_matrix(model)
+    if device.type == "cpu" and settings.packed_weights:
+        from stage_a_pipeline.engines.packed_linear import pack_linear_layers
+
+        pack_linear_layers(model)
+    return model
+
+
+def load_weights(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, *, attn_implementation: str
+) -> Any:
+    """transformers' own model with the checkpoint's weights, an adapter merged into them.
+
+    CheckpointError for weights that do not load, or are not all there.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
@@ -69,7 +86,7 @@ def load_model(
         model, report = load(
             str(checkpoint.folder),
             dtype=dtype,
-            attn_implementation=settings.attn_implementation,
+            attn_implementation=attn_implementation,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
@@ -86,11 +103,6 @@ def load_model(
             f"checkpoint {checkpoint.folder} lacks {len(missing)} weights, such as {missing[0]}; "
             "give a complete checkpoint"
         )
-    _embed_patches_by_matrix(model)
-    if device.type == "cpu" and settings.packed_weights:
-        from stage_a_pipeline.engines.packed_linear import pack_linear_layers
-
-        pack_linear_layers(model)
     return model
 
 

@@ -29,15 +29,13 @@ from stage_a_pipeline.evaluation.truth import (
 from stage_a_pipeline.evaluation.verdicts import (
     Verdicts,
     list_tickets,
-    require_model,
     score_verdicts,
-    text_answers,
 )
 from stage_a_pipeline.inference.asking import Audience as ShardAudience
 from stage_a_pipeline.inference.asking import Recipe
 from stage_a_pipeline.inference.assembly import clean_outcomes
 from stage_a_pipeline.inference.devices import Worker, leased, list_workers
-from stage_a_pipeline.inference.metrics import ProgressListener
+from stage_a_pipeline.inference.metrics import ProgressListener, counted
 from stage_a_pipeline.inference.shard import mission_recipes
 from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
@@ -45,6 +43,7 @@ from stage_a_pipeline.missions import MissionTable, load_missions
 from stage_a_pipeline.places import absolute
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
+from stage_a_pipeline.stage_b.answers import require_model, text_answers
 from stage_a_pipeline.tables import outcomes_among
 
 
@@ -68,7 +67,7 @@ def evaluate_tree(
     DiscoveryError, InputError and RecordError for the sidecar, and what run_shard raises.
     """
     if verdicts:
-        require_model(settings.engine)
+        require_model(settings.engine, remedy="leave out --verdicts, or ")
     _tell_of_ignored_settings(settings, audience)
     missions = load_missions(settings.discovery.missions_file)
     found = _discover(settings, names, missions, audience)
@@ -187,5 +186,7 @@ def _judge(
     with leased(worker, settings.inference.lease_dir, on_wait=audience.notice):
         return score_verdicts(
             tickets,
-            text_answers(settings.engine, progress=audience.bar(f"verdicts on {worker.key}", "prompts")),
+            text_answers(
+                settings.engine, progress=counted(audience.bar(f"verdicts on {worker.key}", "prompts"))
+            ),
         )

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, Final
 
-from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
-from stage_a_pipeline.engines.loading import load_model, load_processor, usable_device
-from stage_a_pipeline.engines.qwen3vl import STOP_TOKENS
-from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError, RecordError
+from stage_a_pipeline.errors import RecordError
 from stage_a_pipeline.evaluation.scores import Reading
 from stage_a_pipeline.evaluation.truth import MissionTruth, Truth
-from stage_a_pipeline.inference.metrics import Progress, ProgressListener, ShardMetrics
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.prompts import Prompt, verdict_prompt
 from stage_a_pipeline.records import Label
-from stage_a_pipeline.settings import EngineSettings
 from stage_a_pipeline.stage_b.answer import read_verdict
-
-MAX_NEW_TOKENS: Final = 128
-_ROWS: Final = 32
-"""Chats together where the settings leave that to the engine: texts of equal size, without photos."""
-
-
-TextAnswers = Callable[[Sequence[Prompt]], list[str]]
-"""One answer per prompt of text alone."""
+from stage_a_pipeline.stage_b.answers import TextAnswers
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,70 +92,6 @@ def score_verdicts(tickets: Sequence[TicketTruth], answer: TextAnswers) -> Verdi
     return Verdicts(_score(tickets, verdicts), per_mission)
 
 
-def require_model(settings: EngineSettings) -> None:
-    """ConfigurationError for an engine that has no model to write verdicts."""
-    if settings.engine == "fake":
-        raise ConfigurationError(
-            "verdicts need a checkpoint, and engine 'fake' has none; leave out --verdicts, or set "
-            "engine.engine to refill"
-        )
-
-
-def text_answers(settings: EngineSettings, *, progress: ProgressListener | None = None) -> TextAnswers:
-    """Greedy answers of the settings' checkpoint on its first device; the model is loaded when asked.
-
-    Raises CheckpointError for a checkpoint or device that cannot be used.
-    """
-
-    def answer(prompts: Sequence[Prompt]) -> list[str]:
-        import torch
-
-        checkpoint = resolve_checkpoint(settings.checkpoint, adapter=settings.adapter)
-        device = usable_device(settings.devices[0].partition("+")[0])
-        dtype = getattr(torch, settings.dtype_on(settings.devices[0]))
-        tokenizer = load_processor(checkpoint).tokenizer
-        model = load_model(checkpoint, settings, device, dtype)
-        chats = [_chat(tokenizer, prompt) for prompt in prompts]
-        generate = partial(_generate, model, tokenizer)
-        rows = _ROWS if settings.batch_size == "auto" else settings.batch_size
-        return answer_in_batches(chats, generate, batch_size=rows, progress=progress)
-
-    return answer
-
-
-def answer_in_batches(
-    chats: Sequence[list[int]],
-    generate: Callable[[Sequence[list[int]]], list[str]],
-    *,
-    batch_size: int,
-    progress: ProgressListener | None = None,
-) -> list[str]:
-    """The answers to chats of tokens, in their order, whatever the batches.
-
-    A batch that has no room is asked again in halves, and later ones are no larger. Raises
-    EngineOutOfMemoryError when a single chat has none.
-    """
-    # The longest first: one that has no room shows at once, and rows of a batch are about as long.
-    waiting = sorted(range(len(chats)), key=lambda place: -len(chats[place]))
-    answers, started = [""] * len(chats), time.monotonic()
-    while waiting:
-        batch = waiting[:batch_size]
-        try:
-            texts = generate([chats[place] for place in batch])
-        except EngineOutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            batch_size = len(batch) // 2
-            continue
-        for place, text in zip(batch, texts, strict=True):
-            answers[place] = text
-        waiting = waiting[len(batch) :]
-        if progress is not None:
-            done, seconds = len(chats) - len(waiting), time.monotonic() - started
-            progress(Progress(len(chats), ShardMetrics(photos=done, seconds=seconds)))
-    return answers
-
-
 def _score(tickets: Sequence[TicketTruth], verdicts: Mapping[Prompt, Label | None]) -> VerdictScores:
     from_truth = [verdicts[ticket.from_truth] for ticket in tickets]
     # A group that never reaches Stage-B has no verdict, and that is not the true one.
@@ -203,47 +124,6 @@ def _agreed_verdict(truths: Sequence[Truth], source: Place) -> Label | None:
             verdict: Label = said[0][1]
             return verdict
     return None
-
-
-def _chat(tokenizer: Any, prompt: Prompt) -> list[int]:
-    messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    tokens: list[int] = tokenizer(text)["input_ids"]
-    return tokens
-
-
-def _generate(model: Any, tokenizer: Any, chats: Sequence[list[int]]) -> list[str]:
-    import torch
-
-    inputs = tokenizer.pad({"input_ids": list(chats)}, padding_side="left", return_tensors="pt").to(
-        model.device
-    )
-    try:
-        with torch.inference_mode():
-            rows = model.generate(**inputs, **_greedy(tokenizer))
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise EngineOutOfMemoryError(
-            f"the device has no room for {len(chats)} verdicts at once: {error}; choose a larger device"
-        ) from error
-    new = rows[:, inputs["input_ids"].shape[1] :]
-    texts: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
-    return texts
-
-
-def _greedy(tokenizer: Any) -> dict[str, Any]:
-    known = tokenizer.get_vocab()
-    return {
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "do_sample": False,
-        # A checkpoint's generation_config often samples; its values would only cause warnings.
-        "temperature": None,
-        "top_p": None,
-        "top_k": None,
-        "repetition_penalty": 1.0,
-        "eos_token_id": [known[token] for token in STOP_TOKENS if token in known],
-        "pad_token_id": tokenizer.pad_token_id,
-    }
 
 
 def _share(hits: Sequence[bool]) -> float | None:

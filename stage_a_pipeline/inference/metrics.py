@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
@@ -129,6 +130,16 @@ class Progress:
 
 ProgressListener = Callable[[Progress], None]
 """Called as photos end, from the device's thread."""
+
+
+def counted(listener: ProgressListener) -> Callable[[int, int], None]:
+    """What tells a listener of other things than photos: how many are done, and of how many."""
+    started = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        listener(Progress(total, ShardMetrics(photos=done, seconds=time.monotonic() - started)))
+
+    return tell
 
 
 def progress_lines(say: Callable[[str], None], name: str, *, every_seconds: float = 10.0) -> ProgressListener:

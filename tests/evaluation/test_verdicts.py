@@ -6,17 +6,14 @@ from pathlib import Path
 import pytest
 
 from stage_a_pipeline.discovery import discover_groups
-from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError, RecordError
+from stage_a_pipeline.errors import RecordError
 from stage_a_pipeline.evaluation.scores import compare_answer
 from stage_a_pipeline.evaluation.truth import match_truth, read_sidecar
 from stage_a_pipeline.evaluation.verdicts import (
     VerdictScores,
-    answer_in_batches,
     list_tickets,
-    require_model,
     score_verdicts,
 )
-from stage_a_pipeline.settings import EngineSettings
 from tests.conftest import MISSION, write_groups
 from tests.evaluation.conftest import MISSIONS, wire
 
@@ -108,34 +105,3 @@ def test_each_prompt_is_asked_once_and_the_shares_are_of_groups(tree):
 def test_without_groups_there_are_no_shares():
     verdicts = score_verdicts([], lambda prompts: [])
     assert verdicts.total == VerdictScores(0, None, None, None)
-
-
-def answers_with_room_for(rows, count=7, batch_size=4):
-    sizes, told = [], []
-
-    def generate(chats):
-        sizes.append(len(chats))
-        if len(chats) > rows:
-            raise EngineOutOfMemoryError("full")
-        return [f"{len(chat)} tokens" for chat in chats]
-
-    chats = [[0] * length for length in range(1, count + 1)]
-    answers = answer_in_batches(chats, generate, batch_size=batch_size, progress=told.append)
-    assert answers == [f"{length} tokens" for length in range(1, count + 1)]
-    assert (told[-1].done, told[-1].total) == (count, count)
-    return sizes
-
-
-@pytest.mark.parametrize(("rows", "sizes"), [(4, [4, 3]), (2, [4, 2, 2, 2, 1]), (1, [4, 2, *[1] * 7])])
-def test_a_batch_without_room_is_halved_for_good_and_answers_keep_their_order(rows, sizes):
-    assert answers_with_room_for(rows) == sizes
-
-
-def test_a_single_chat_without_room_is_an_error():
-    with pytest.raises(EngineOutOfMemoryError):
-        answers_with_room_for(0)
-
-
-def test_the_fake_engine_writes_no_verdicts():
-    with pytest.raises(ConfigurationError, match="engine 'fake' has none; leave out --verdicts"):
-        require_model(EngineSettings(engine="fake"))
