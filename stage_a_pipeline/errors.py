@@ -20,6 +20,7 @@ StageAError
 ├── ServerError                       servers that answer nothing, or refuse everything
 ├── WorkerError                       a worker process that died or hung, and that nothing replaces
 ├── ClusterError                      a Ray cluster that cannot be reached, or has no actor left
+├── TrainingError                     a training that ended without an adapter
 ├── StoppedError                      a run that was asked to stop
 ├── FailureBudgetError                more groups rejected than the settings allow
 └── UnpublishedError                  some missions of a run; the others were published
@@ -141,6 +142,10 @@ class ClusterError(StageAError):
     """The Ray cluster cannot be reached, or has no actor left to go on; finished photos are kept."""
 
 
+class TrainingError(StageAError):
+    """A training that died, diverged or changed what it must not; no adapter was kept."""
+
+
 class StoppedError(StageAError):
     """The run was asked to stop; finished photos are kept."""
 
@@ -154,3 +159,15 @@ class FailureBudgetError(StageAError):
 
 class UnpublishedError(StageAError):
     """Several missions of one run that could not be published, each for its own cause."""
+
+
+def error_of_kind(kind: str, message: str) -> StageAError:
+    """The error that another process has raised, by the name of its class and its message."""
+    found = globals().get(kind)
+    if not (isinstance(found, type) and issubclass(found, StageAError)):
+        return StageAError(message)
+    try:
+        return found(message)
+    except TypeError:
+        # Some are built of other things than their message.
+        return StageAError(message)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stage_a_pipeline import errors
-from stage_a_pipeline.errors import StageAError, StoppedError
+from stage_a_pipeline.errors import StageAError, StoppedError, error_of_kind
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.journal import Ordeal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
@@ -163,7 +162,7 @@ class WorkerProcess:
                     assert keep is not None
                     keep(message["shard"], message["rows"])
                 case "error":
-                    raise _error(message["type"], message["message"])
+                    raise error_of_kind(message["type"], message["message"])
                 case "unexpected":
                     words = message["message"]
                 case "done":
@@ -216,12 +215,3 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def _error(kind: str, message: str) -> StageAError:
-    found: type[StageAError] = getattr(errors, kind, StageAError)
-    try:
-        return found(message)
-    except TypeError:
-        # Some are built of other things than their message.
-        return StageAError(message)

@@ -87,8 +87,10 @@ os.register_at_fork(after_in_child=_drop_inherited_claims)
 
 
 @contextmanager
-def claim_output(lock_dir: Path, mission: str, *, run_id: str, purpose: str) -> Iterator[None]:
-    """Claim one mission's output for this run.
+def claim_output(
+    lock_dir: Path, mission: str, *, run_id: str, purpose: str, what: str = "the output of mission {}"
+) -> Iterator[None]:
+    """Claim one mission's output for this run, or something else, which `what` names for people.
 
     Any number of processes of one run hold it together. LockedError, at once, while another run
     holds it; the message names a process of that run. A claim ends with its process. The lock file
@@ -100,7 +102,7 @@ def claim_output(lock_dir: Path, mission: str, *, run_id: str, purpose: str) -> 
         # The guard makes "look, then lock" one step, since flock cannot trade one lock for another
         # without letting go in between.
         with _guarded(path.with_name(f".{path.name}-guard")), output_errors(path):
-            _join(descriptor, path, this_process(purpose, run_id))
+            _join(descriptor, path, this_process(purpose, run_id), what.format(mission))
     except BaseException:
         os.close(descriptor)
         raise
@@ -114,7 +116,7 @@ def claim_output(lock_dir: Path, mission: str, *, run_id: str, purpose: str) -> 
             os.close(descriptor)
 
 
-def _join(descriptor: int, path: Path, me: Holder) -> None:
+def _join(descriptor: int, path: Path, me: Holder, what: str) -> None:
     others: list[Holder] = []
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,7 +126,7 @@ def _join(descriptor: int, path: Path, me: Holder) -> None:
         if not any(holder.run_id == me.run_id for holder in known):
             whom = str(others[0]) if others else "another run"
             raise LockedError(
-                f"the output of mission {path.stem} is being written by {whom}; wait until that run "
+                f"{what} is being written by {whom}; wait until that run "
                 f"ends, or stop it, and start again (lock {path})"
             ) from None
     _write_holders([*others, me], descriptor)
