@@ -90,7 +90,8 @@ class MissionSurvey:
         if self.contradictions:
             yield (
                 f"{self.mission}: pairs of tickets with the same summaries and opposite labels: "
-                f"{self.contradictions}; no rule over summaries is right on more than {self.best_accuracy:.1%}"
+                f"{self.contradictions}; no rule over summaries is right on more than "
+                f"{self.best_accuracy:.1%}"
             )
         if self.irrelevant_only:
             yield f"{self.mission}: tickets whose photos are all {IRRELEVANT}: {self.irrelevant_only}"

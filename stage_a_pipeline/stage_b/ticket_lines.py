@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from stage_a_pipeline.errors import RecordError
 from stage_a_pipeline.jsonl import BYTE_ORDER_MARK, load_json_line
@@ -73,7 +73,7 @@ def parse_ticket_line(line: bytes, *, first: bool) -> ParsedLine:
     label = mapping["label"]
     if label not in LABELS:
         raise UnfitLineError("unknown label", f"must be one of {', '.join(LABELS)}, not {label!r}")
-    return ParsedLine(mission, group_id, cast("Label", label), _parse_summaries(mapping["per_image"]))
+    return ParsedLine(mission, group_id, label, _parse_summaries(mapping["per_image"]))
 
 
 def _load_mapping(line: bytes) -> Mapping[str, object]:
