@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from stage_a_pipeline.errors import RecordError
 from stage_a_pipeline.jsonl import BYTE_ORDER_MARK, load_json_line
@@ -73,7 +73,7 @@ def parse_ticket_line(line: bytes, *, first: bool) -> ParsedLine:
     label = mapping["label"]
     if label not in LABELS:
         raise UnfitLineError("unknown label", f"must be one of {', '.join(LABELS)}, not {label!r}")
-    return ParsedLine(mission, group_id, cast("Label", label), _parse_summaries(mapping["per_image"]))
+    return ParsedLine(mission, group_id, label, _parse_summaries(mapping["per_image"]))
 
 
 def _load_mapping(line: bytes) -> Mapping[str, object]:
@@ -110,7 +110,7 @@ def _keys_by_number(per_image: Mapping[str, object]) -> dict[int, str]:
     for key in per_image:
         match = _IMAGE_KEY.fullmatch(key)
         if match is None:
-            raise UnfitLineError("odd image key", f"{key!r} is not of the form image_1, image_2, ...")
+            raise UnfitLineError("odd image key", f"keys must be image_1, image_2, ..., not {key!r}")
         other = keys.setdefault(int(match[1]), key)
         if other != key:
             raise UnfitLineError("clash of image keys", f"{other} and {key} are one photo's")
