@@ -1,0 +1,189 @@
+"""One training, from tickets to an adapter: begun, or gone on with where a killed one stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stage_a_pipeline.engines.checkpoint import Checkpoint, resolve_checkpoint
+from stage_a_pipeline.engines.loading import load_processor, load_weights
+from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.stage_b.answers import require_model
+from stage_a_pipeline.stage_b.frozen_weights import hash_parts, require_unchanged, trainable_names
+from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
+from stage_a_pipeline.stage_b.material import Material
+from stage_a_pipeline.stage_b.run_folder import ADAPTER, RunFolder, read_record, write_record
+from stage_a_pipeline.storage import claim_output
+
+if TYPE_CHECKING:
+    import torch
+
+_NOT_TRAINED: Final = frozenset(
+    {
+        "files",
+        "missions",
+        "profile",
+        "prompts_file",
+        "output_dir",
+        "held_out_fraction",
+        "balance",
+        "save_steps",
+        "trackers",
+        "vllm_server_url",
+        "stage_a_photos",
+        "bootstrap_samples",
+        "min_format",
+        "max_stage_a_drop",
+    }
+)
+"""Settings that shape the tickets, which count themselves, or nothing of the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingAudience:
+    """Who is told: `notice` what people should know, `log` the rest, `progress` steps done and their number."""
+
+    notice: Callable[[str], None]
+    log: Callable[[str], None]
+    progress: Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """An adapter, at the path where the last trained one lies, and the folder of its training."""
+
+    adapter: Path
+    folder: RunFolder
+    record: Mapping[str, Any]
+
+
+def train_adapter(
+    settings: Settings, material: Material, audience: TrainingAudience, *, run_id: str
+) -> Trained:
+    """Train the adapter that settings and tickets ask for, unless it is there already.
+
+    Every process of a distributed training calls this. Raises ConfigurationError and CheckpointError for
+    what cannot be trained, LockedError while another run trains, OutputError where the disk is full,
+    EngineOutOfMemoryError and TrainingError.
+    """
+    checkpoint = require_trainable(settings)
+    description = describe_training(settings, material, checkpoint)
+    folder = training_folder(settings, description)
+    locks = settings.output.work_dir / "locks"
+    what = f"{settings.stage_b_dir} of Stage-B"
+    with claim_output(locks, "stage_b", run_id=run_id, purpose="train an adapter", what=what):
+        if (folder.adapter / "adapter_model.safetensors").exists():
+            audience.notice(
+                f"this training has ended before: {folder.adapter}; the same checkpoint, tickets and settings "
+                "give the same adapter"
+            )
+        else:
+            _train(settings, material, checkpoint, folder, description, audience)
+        return Trained(folder.offer(), folder, read_record(folder.adapter))
+
+
+def require_trainable(settings: Settings) -> Checkpoint:
+    """The checkpoint to train on. ConfigurationError for settings that leave none."""
+    require_model(settings.engine, remedy="to train one, ")
+    if settings.engine.adapter is not None:
+        raise ConfigurationError(
+            f"engine.adapter is {settings.engine.adapter}, and Stage-B trains an adapter of the checkpoint "
+            "itself: unset it, or merge it into a checkpoint (PEFT's merge_and_unload, then save_pretrained)"
+        )
+    return resolve_checkpoint(settings.engine.checkpoint)
+
+
+def training_folder(settings: Settings, description: Mapping[str, object]) -> RunFolder:
+    """The folder of the training of that description, and of no other."""
+    told = json.dumps(description, ensure_ascii=False, sort_keys=True)
+    return RunFolder(settings.stage_b_dir, sha256(told.encode()).hexdigest()[:16])
+
+
+def describe_training(
+    settings: Settings, material: Material, checkpoint: Checkpoint
+) -> dict[str, object]:
+    """What decides which adapter comes out, as plain JSON data."""
+    rows = [
+        [ticket.ticket_key, ticket.mission, prompt.system, prompt.user]
+        for ticket, prompt in zip(material.train, material.prompts(material.train), strict=True)
+    ]
+    tickets = sha256(json.dumps(rows, ensure_ascii=False).encode())
+    device = settings.engine.devices[0]
+    return {
+        "checkpoint": checkpoint.content_hash(),
+        "tickets": tickets.hexdigest(),
+        "settings": settings.grpo.model_dump(mode="json", exclude=set(_NOT_TRAINED)),
+        "dtype": settings.engine.dtype_on(device),
+        "processes": len(settings.engine.devices),
+    }
+
+
+def _train(
+    settings: Settings,
+    material: Material,
+    checkpoint: Checkpoint,
+    folder: RunFolder,
+    description: Mapping[str, object],
+    audience: TrainingAudience,
+) -> None:
+    from stage_a_pipeline.stage_b.trainer import build_trainer, run_trainer
+
+    model, selection = _load(settings, checkpoint, audience)
+    before = hash_parts(model.named_parameters())
+    trainer = build_trainer(
+        model, load_processor(checkpoint).tokenizer, selection, settings, material, folder, audience
+    )
+    is_main = trainer.is_world_process_zero()
+    last = folder.last_checkpoint() if is_main else None
+    names = trainable_names(trainer.model.named_parameters())
+    if is_main:
+        folder.describe(description)
+        audience.log(f"{len(names)} trainable parameters: {', '.join(names)}")
+    steps = run_trainer(trainer, folder, last, audience)
+    after = hash_parts(trainer.accelerator.unwrap_model(trainer.model).named_parameters())
+    require_unchanged(before, after)
+    if is_main:
+        record = {
+            "checkpoint": description["checkpoint"],
+            "training": folder.key,
+            "steps": steps,
+            "blocks": list(selection.blocks),
+            "depth": selection.depth,
+            "trainable": list(names),
+            "frozen_before": before,
+            "frozen_after": after,
+            "settings": settings.grpo.model_dump(mode="json"),
+            "tickets": material.to_mapping(),
+        }
+        with folder.new_adapter() as path:
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(path))
+            # PEFT's model card tells of paths of this machine, and nothing else.
+            (path / "README.md").unlink(missing_ok=True)
+            write_record(path, record)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _load(
+    settings: Settings, checkpoint: Checkpoint, audience: TrainingAudience
+) -> tuple[Any, LayerSelection]:
+    import torch
+
+    dtype = getattr(torch, settings.engine.dtype_on(settings.engine.devices[0]))
+    model = load_weights(
+        checkpoint,
+        torch.device("cpu"),
+        dtype,
+        attn_implementation=settings.engine.attn_implementation,
+    )
+    selection = select_last_blocks((name for name, _ in model.named_modules()), settings.grpo.lora_last_k)
+    if settings.grpo.lora_last_k > selection.depth:
+        audience.notice(
+            f"grpo.lora_last_k is {settings.grpo.lora_last_k}, and the model has {selection.depth} language "
+            "blocks: all of them get an adapter"
+        )
+    return model, selection
