@@ -59,7 +59,7 @@ LAYERS = (
     {"engines"},
     {"stage_b", "reassembly", "report", "demo"},
     {"inference"},
-    {"batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
+    {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
     {"definitions", "cli", "batch_cli", "bench_cli", "demo_tour", "terminal"},
 )

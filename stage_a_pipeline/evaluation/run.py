@@ -6,13 +6,12 @@ there, and what the pipeline has answered is not asked again.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
-from stage_a_pipeline.cluster.run import run_anywhere
 from stage_a_pipeline.discovery import Discovery, discover_groups
+from stage_a_pipeline.evaluation.asked import Audience, ask_photos
 from stage_a_pipeline.evaluation.document import Evaluation, Subject, read_outcomes, summarise_readings
 from stage_a_pipeline.evaluation.mission import checkpoint_name
 from stage_a_pipeline.evaluation.scores import Reading
@@ -31,31 +30,16 @@ from stage_a_pipeline.evaluation.verdicts import (
     list_tickets,
     score_verdicts,
 )
-from stage_a_pipeline.inference.asking import Audience as ShardAudience
 from stage_a_pipeline.inference.asking import Recipe
-from stage_a_pipeline.inference.assembly import clean_outcomes
-from stage_a_pipeline.inference.devices import Worker, leased, list_workers
-from stage_a_pipeline.inference.metrics import ProgressListener, counted
+from stage_a_pipeline.inference.devices import leased, list_workers
+from stage_a_pipeline.inference.metrics import counted
 from stage_a_pipeline.inference.shard import mission_recipes
-from stage_a_pipeline.inference.together import ask_together
 from stage_a_pipeline.input_root import TRUTH_NAME
 from stage_a_pipeline.missions import MissionTable, load_missions
 from stage_a_pipeline.places import absolute
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import BUILTIN_CHECKPOINT, Settings
 from stage_a_pipeline.stage_b.answers import require_model, text_answers
-from stage_a_pipeline.tables import outcomes_among
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Who is told: `notice` what people should know, and the listeners that `bar` gives.
-
-    `bar` takes a name, and what is counted in it.
-    """
-
-    notice: Callable[[str], None]
-    bar: Callable[[str, str], ProgressListener]
 
 
 def evaluate_tree(
@@ -142,16 +126,8 @@ def _read(
         name = ref.group.mission
         return truths[name].of(replace(ref, group_index=ref.group_index - first[name])) is not None
 
-    def listeners(worker: Worker) -> ShardAudience:
-        several = told[0].mission.name if len(told) == 1 else f"{len(told)} missions"
-        bar = audience.bar(f"{several} on {worker.key}", "photos")
-        return ShardAudience(progress=bar, warning=audience.notice, log=lambda _: None)
-
-    run_id = f"evaluation-{uuid.uuid4()}"
-    table, _ = ask_together(
-        groups, recipes, settings, listeners, run_id=run_id, wanted=wanted, ask=run_anywhere
-    )
-    outcomes = list(clean_outcomes(outcomes_among(table, groups.__getitem__)))
+    name = told[0].mission.name if len(told) == 1 else f"{len(told)} missions"
+    outcomes = ask_photos(groups, recipes, settings, audience, name=name, wanted=wanted)
     return {
         truth.mission.name: read_outcomes(
             truth,

@@ -22,7 +22,7 @@ from stage_a_pipeline.errors import ConfigurationError, TrainingError, error_of_
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.run_folder import RunFolder, read_record
 from stage_a_pipeline.stage_b.training import Trained, TrainingAudience
-from stage_a_pipeline.storage import temporary_file
+from stage_a_pipeline.storage.temporary import temporary_file
 
 _MODULE: Final = "stage_a_pipeline.stage_b.process"
 _TAIL: Final = 12
@@ -38,7 +38,7 @@ def run_training(settings: Settings, audience: TrainingAudience, *, run_id: str)
     """
     require_extra()
     with temporary_file() as task:
-        told = {"settings": json.loads(settings.model_dump_json()), "run_id": run_id}
+        told = {"settings": settings.model_dump(mode="json"), "run_id": run_id}
         task.write_text(json.dumps(told), "utf-8")
         with _started(_command(settings, task), _environment(settings)) as process:
             found = _listen(process, audience)
@@ -131,7 +131,7 @@ def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[
             case "progress":
                 audience.progress(message["done"], message["total"])
             case "error":
-                raise error_of_kind(message["kind"], message["message"])
+                raise error_of_kind(message["type"], message["message"])
             case "unexpected":
                 unexpected = message["message"]
             case "done":

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         trained = _train(json.loads(Path(arguments[0]).read_text("utf-8")), events)
     except StageAError as error:
-        events.send("error", from_any=True, kind=type(error).__name__, message=str(error))
+        events.send("error", from_any=True, type=type(error).__name__, message=str(error))
         return 1
     except Exception as error:  # noqa: BLE001 - told to the parent, whatever it is
         traceback.print_exc()
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _train(task: Mapping[str, Any], events: Events) -> dict[str, Any]:
-    settings = Settings.model_validate_json(json.dumps(task["settings"]))
+    settings = Settings.model_validate(task["settings"])
     audience = TrainingAudience(
         notice=lambda sentence: events.send("notice", sentence=sentence),
         log=lambda sentence: events.send("log", sentence=sentence),

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
 ADAPTER: Final = "adapter"
 RECORD: Final = "stage_b.json"
 """Beside an adapter's weights: what they were trained from, and what was left as it was."""
+METRICS: Final = "metrics.jsonl"
+_TRAINED_IDS: Final = "trained_on.txt"
 
 _WHOLE: Final = "whole"
 """Marks a training checkpoint whose files are all there."""
@@ -48,7 +50,7 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """One JSON line per step."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def tensorboard(self) -> Path:
@@ -140,9 +142,24 @@ def read_record(adapter: Path) -> dict[str, object]:
     return record
 
 
-def write_record(adapter: Path, record: Mapping[str, object]) -> None:
-    """Write down beside an adapter's weights what they are."""
+def write_record(adapter: Path, record: Mapping[str, object], group_ids: Iterable[str]) -> None:
+    """Write down beside an adapter's weights what they are, and the ids of the tickets they learned from."""
     _write_json(adapter / RECORD, record)
+    with atomic_write(adapter / _TRAINED_IDS) as file:
+        # As JSON strings: an id may hold anything.
+        file.writelines(json.dumps(one) + "\n" for one in sorted(set(group_ids)))
+
+
+def trained_ids(adapter: Path) -> frozenset[str]:
+    """The ids of the tickets that an adapter learned from; InputError where they cannot be told."""
+    path = adapter / _TRAINED_IDS
+    try:
+        return frozenset(map(json.loads, path.read_text("utf-8").splitlines()))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); without it nobody knows which tickets the adapter has not seen: "
+            "train it again"
+        ) from error
 
 
 def _write_json(path: Path, mapping: Mapping[str, object]) -> None:

@@ -164,7 +164,7 @@ def _train(
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(path))
             # PEFT's model card tells of paths of this machine, and nothing else.
             (path / "README.md").unlink(missing_ok=True)
-            write_record(path, record)
+            write_record(path, record, (ticket.group_id for ticket in material.train))
     trainer.accelerator.wait_for_everyone()
 
 

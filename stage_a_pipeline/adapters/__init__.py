@@ -1,0 +1,1 @@
+"""Where Stage-B meets Stage-A: trainings on leased devices, and what an adapter does to both."""
