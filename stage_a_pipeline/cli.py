@@ -17,6 +17,7 @@ from stage_a_pipeline import __version__
 from stage_a_pipeline.batch_cli import batch
 from stage_a_pipeline.bench_cli import bench
 from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
+from stage_a_pipeline.grpo_cli import grpo
 from stage_a_pipeline.places import Place
 
 
@@ -220,3 +221,4 @@ def demo_train(out: Path, seed: int, device: str) -> None:
 
 main.add_command(batch)
 main.add_command(bench)
+main.add_command(grpo)

@@ -99,10 +99,10 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
             notices.show(sentence)
 
         def listener(self, log: object, shard: str) -> ProgressListener:  # noqa: ARG002 - bars need no log
-            return _bar_listener(bars, shard, asked=asked)
+            return bar_listener(bars, shard, asked=asked)
 
     failed, asked = 0, dict[str, ShardMetrics]()
-    with _shard_bars(hidden=verbose) as bars:
+    with shard_bars(hidden=verbose) as bars:
         notices = Notices(bars.console)
         progress = LogProgress() if verbose else BarProgress()
         if len(names) > 1 or len(settings.engine.devices) > 1:
@@ -138,7 +138,7 @@ def _ask_ahead(
         name = f"{several} on {worker.key}"
         if asked is None:
             return Audience(progress_lines(bars.console.print, name), notices.show, bars.console.print)
-        return Audience(_bar_listener(bars, name, asked=asked), notices.show, lambda _: None)
+        return Audience(bar_listener(bars, name, asked=asked), notices.show, lambda _: None)
 
     try:
         chosen = [known[name] for name in names]
@@ -161,9 +161,9 @@ def evaluate_with_bar(settings: Settings, missions: Sequence[str], *, verdicts: 
     """
     from stage_a_pipeline.evaluation import run
 
-    with _shard_bars() as bars:
+    with shard_bars() as bars:
         notices = Notices(bars.console, more="and more; all are listed in the file of --json")
-        audience = run.Audience(notices.show, partial(_bar_listener, bars))
+        audience = run.Audience(notices.show, partial(bar_listener, bars))
         return run.evaluate_tree(settings, missions, audience, verdicts=verdicts)
 
 
@@ -212,18 +212,18 @@ def print_status(rows: Iterable[MissionStatus], settings: Settings) -> None:
 
 
 @contextmanager
-def _shard_bars(*, hidden: bool = False) -> Iterator[Bars]:
+def shard_bars(*, hidden: bool = False, interrupted: str = _INTERRUPTED) -> Iterator[Bars]:
     """Bars for shards; an interrupt is told with what to do to go on."""
     try:
         with Bars(*_columns(), console=console, disable=hidden) as bars:
             yield bars
     except BaseException as error:
         if _is_interrupt(error):
-            raise KeyboardInterrupt(_INTERRUPTED) from None
+            raise KeyboardInterrupt(interrupted) from None
         raise
 
 
-def _bar_listener(
+def bar_listener(
     bars: Bars, shard: str, counted: str = "photos", *, asked: dict[str, ShardMetrics] | None = None
 ) -> ProgressListener:
     """A bar; `asked` is told what the shard has done so far."""

@@ -61,7 +61,7 @@ LAYERS = (
     {"inference"},
     {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
-    {"definitions", "cli", "batch_cli", "bench_cli", "demo_tour", "terminal"},
+    {"definitions", "cli", "batch_cli", "bench_cli", "demo_tour", "grpo_cli", "grpo_terminal", "terminal"},
 )
 """From the bottom up: a room imports from its own layer and those before it."""
 

@@ -72,9 +72,7 @@ class AdapterEvaluation:
         }
 
 
-def evaluate_adapter(
-    settings: Settings, adapter: Path | None, audience: Audience
-) -> AdapterEvaluation:
+def evaluate_adapter(settings: Settings, adapter: Path | None, audience: Audience) -> AdapterEvaluation:
     """Evaluate an adapter, or the one trained last, on all tickets whose ids it was not trained on.
 
     Raises InputError where there is no adapter or no such ticket, CheckpointError for an adapter of another

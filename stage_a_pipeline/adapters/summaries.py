@@ -81,8 +81,8 @@ def _some_groups(
     ]
     if not found:
         audience.notice(
-            f"Stage-A with the adapter is not compared: {settings.discovery.input_root} holds no photos of the "
-            "held-out tickets"
+            f"Stage-A with the adapter is not compared: {settings.discovery.input_root} holds no photos of "
+            "the tickets that judge"
         )
     chosen, photos = [], 0
     for group in Random(settings.grpo.seed).sample(found, len(found)):
@@ -93,9 +93,7 @@ def _some_groups(
     return sorted(chosen, key=lambda group: (group.mission, str(group.folder)))
 
 
-def _discovered(
-    settings: Settings, name: str, missions: MissionTable, audience: Audience
-) -> Sequence[Group]:
+def _discovered(settings: Settings, name: str, missions: MissionTable, audience: Audience) -> Sequence[Group]:
     try:
         return discover_groups(
             settings.require_input_root(),

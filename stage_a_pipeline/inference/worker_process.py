@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stage_a_pipeline.errors import StageAError, StoppedError, error_of_kind
+from stage_a_pipeline.errors import StoppedError, error_of_kind
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.journal import Ordeal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics

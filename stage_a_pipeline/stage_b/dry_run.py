@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,24 @@ _SAMPLES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer and what it earns: each reward by name, and their weighted sum as `combined`."""
+
+    group_id: str
+    task_type: str
+    group_label: str
+    generation_index: int
+    response: str
+    rewards: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class DryRun:
     """What was found: the blocks that would be trained, and the file of answers with their rewards."""
 
     selection: LayerSelection
     completions: Path
-    lines: tuple[Mapping[str, object], ...]
+    lines: tuple[Answer, ...]
 
 
 def dry_run(settings: Settings, material: Material, *, progress: Counted | None = None) -> DryRun:
@@ -51,7 +63,7 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
     lines = tuple(_lines(repeated, answer(material.prompts(repeated)), settings))
     path = ensure_folder(settings.stage_b_dir) / COMPLETIONS
     with atomic_write(path) as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        file.writelines(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)
     return DryRun(selection, path, lines)
 
 
@@ -62,9 +74,7 @@ def _samples(tickets: Sequence[Ticket]) -> list[Ticket]:
     return both if len(both) == _SAMPLES else list(tickets[:_SAMPLES])
 
 
-def _lines(
-    tickets: Sequence[Ticket], answers: Sequence[str], settings: Settings
-) -> Iterator[dict[str, object]]:
+def _lines(tickets: Sequence[Ticket], answers: Sequence[str], settings: Settings) -> Iterator[Answer]:
     columns = {
         "group_label": [VERDICT_WORDS[ticket.label] for ticket in tickets],
         "stage_a_summaries": [list(ticket.summaries) for ticket in tickets],
@@ -72,14 +82,14 @@ def _lines(
     rewards = {name: reward(answers, **columns) for name, reward in VERDICT_REWARDS.items()}
     combined = combine_rewards(list(rewards.values()), settings.grpo.reward_weights)
     for row, (ticket, response) in enumerate(zip(tickets, answers, strict=True)):
-        yield {
-            "group_id": ticket.group_id,
-            "task_type": ticket.mission,
-            "group_label": VERDICT_WORDS[ticket.label],
-            "generation_index": row % settings.grpo.num_generations,
-            "response": response,
-            "rewards": {name: values[row] for name, values in rewards.items()} | {"combined": combined[row]},
-        }
+        yield Answer(
+            group_id=ticket.group_id,
+            task_type=ticket.mission,
+            group_label=VERDICT_WORDS[ticket.label],
+            generation_index=row % settings.grpo.num_generations,
+            response=response,
+            rewards={name: values[row] for name, values in rewards.items()} | {"combined": combined[row]},
+        )
 
 
 def _module_names(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 VISION: Final = "vision"
 ALIGNER: Final = "aligner"
 LANGUAGE: Final = "language"
+PARTS: Final = (VISION, ALIGNER, LANGUAGE)
 
 _ALIGNER: Final = re.compile(r"(?:.*\.)?visual\.(?:merger|deepstack_merger_list)\.")
 _VISION: Final = re.compile(r"(?:.*\.)?visual\.")
@@ -37,7 +38,7 @@ def hash_parts(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, str]:
         weight = weights[name].detach().cpu().contiguous()
         digest.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\0".encode())
         digest.update(weight.reshape(-1).view(torch.uint8).numpy())
-    return {part: digests[part].hexdigest() for part in (VISION, ALIGNER, LANGUAGE) if part in digests}
+    return {part: digests[part].hexdigest() for part in PARTS if part in digests}
 
 
 def require_unchanged(before: Mapping[str, str], after: Mapping[str, str]) -> None:

@@ -157,8 +157,8 @@ def trained_ids(adapter: Path) -> frozenset[str]:
         return frozenset(map(json.loads, path.read_text("utf-8").splitlines()))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}); without it nobody knows which tickets the adapter has not seen: "
-            "train it again"
+            f"{path} cannot be read ({error}); without it nobody knows which tickets the adapter has not "
+            "seen: train it again"
         ) from error
 
 

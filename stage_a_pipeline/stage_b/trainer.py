@@ -113,7 +113,7 @@ def grpo_config(settings: Settings, folder: RunFolder) -> GRPOConfig:
 
 
 def reward_functions() -> list[Reward]:
-    """The rewards in the order of their weights, for completions as TRL hands them over: lists of messages."""
+    """The rewards in the order of their weights, for completions as TRL has them: lists of messages."""
     return [_unwrapping(name, reward) for name, reward in VERDICT_REWARDS.items()]
 
 
@@ -152,12 +152,17 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         self._audience.progress(state.global_step, state.max_steps)
         if args.warmup_steps >= state.max_steps:
             self._audience.notice(
-                f"grpo.warmup_steps is {args.warmup_steps}, and there are {state.max_steps} steps in all: the "
-                "learning rate never reaches grpo.learning_rate"
+                f"grpo.warmup_steps is {args.warmup_steps}, and there are {state.max_steps} steps in all: "
+                "the learning rate never reaches grpo.learning_rate"
             )
 
     def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any  # noqa: ARG002
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ARG002
     ) -> None:
         # The last log tells of the whole training.
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
@@ -211,8 +216,8 @@ def _clear_errors(folder: RunFolder) -> Iterator[None]:
         if not _is_full(folder.path, error):
             raise
         raise OutputError(
-            f"{folder.path} cannot be written: {os.strerror(errno.ENOSPC)}; free some space and run again: the "
-            "training goes on after its last checkpoint"
+            f"{folder.path} cannot be written: {os.strerror(errno.ENOSPC)}; free some space and run again: "
+            "the training goes on after its last checkpoint"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,11 +17,11 @@ from stage_a_pipeline.stage_b.answers import require_model
 from stage_a_pipeline.stage_b.frozen_weights import hash_parts, require_unchanged, trainable_names
 from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
-from stage_a_pipeline.stage_b.run_folder import ADAPTER, RunFolder, read_record, write_record
+from stage_a_pipeline.stage_b.run_folder import RunFolder, read_record, write_record
 from stage_a_pipeline.storage import claim_output
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _NOT_TRAINED: Final = frozenset(
     {
@@ -46,7 +46,7 @@ _NOT_TRAINED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TrainingAudience:
-    """Who is told: `notice` what people should know, `log` the rest, `progress` steps done and their number."""
+    """Who is told: `notice` what people should know, `log` the rest, `progress` steps done of all."""
 
     notice: Callable[[str], None]
     log: Callable[[str], None]
@@ -79,8 +79,8 @@ def train_adapter(
     with claim_output(locks, "stage_b", run_id=run_id, purpose="train an adapter", what=what):
         if (folder.adapter / "adapter_model.safetensors").exists():
             audience.notice(
-                f"this training has ended before: {folder.adapter}; the same checkpoint, tickets and settings "
-                "give the same adapter"
+                f"this training has ended before: {folder.adapter}; the same checkpoint, tickets and "
+                "settings give the same adapter"
             )
         else:
             _train(settings, material, checkpoint, folder, description, audience)
@@ -104,9 +104,7 @@ def training_folder(settings: Settings, description: Mapping[str, object]) -> Ru
     return RunFolder(settings.stage_b_dir, sha256(told.encode()).hexdigest()[:16])
 
 
-def describe_training(
-    settings: Settings, material: Material, checkpoint: Checkpoint
-) -> dict[str, object]:
+def describe_training(settings: Settings, material: Material, checkpoint: Checkpoint) -> dict[str, object]:
     """What decides which adapter comes out, as plain JSON data."""
     rows = [
         [ticket.ticket_key, ticket.mission, prompt.system, prompt.user]
