@@ -59,7 +59,7 @@ def evaluate_adapter_with_bar(settings: Settings, adapter: Path | None) -> Adapt
     # Before the files: what was measured is seen even where it cannot be written.
     for table in tables(evaluation.verdicts):
         console.print(table)
-    for sentence in sentences(evaluation.verdicts, evaluation.suspects, evaluation.summaries):
+    for sentence in sentences(evaluation.suspects, evaluation.summaries):
         console.print(sentence, style="yellow", soft_wrap=True)
     for path in write_evaluation(settings.stage_b_dir, evaluation):
         print_place("scores" if path.suffix == ".json" else "picture", path)

@@ -139,8 +139,8 @@ def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[
     code = process.wait()
     reader.join(_GRACE_SECONDS)
     raise TrainingError(
-        f"the training's process ended ({unexpected or _cause(code)}); what it had trained is kept: run again "
-        "to go on after the last checkpoint. Its last words: "
+        f"the training's process ended ({unexpected or _cause(code)}); what it had trained is kept: run "
+        "again to go on after the last checkpoint. Its last words: "
         f"{' | '.join(map(str.strip, words)) or 'none'}"
     )
 

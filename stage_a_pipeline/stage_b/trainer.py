@@ -139,14 +139,14 @@ def run_trainer(
     return steps
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
+class _Steps(TrainerCallback):
     """Writes a line per step, marks whole checkpoints, and tells of progress; in the main process alone."""
 
     def __init__(self, folder: RunFolder, audience: TrainingAudience) -> None:
         self._folder = folder
         self._audience = audience
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         self._audience.progress(state.global_step, state.max_steps)
@@ -157,12 +157,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_log(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
         # The last log tells of the whole training.
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
@@ -179,7 +174,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
                 "grpo.learning_rate, or raise grpo.warmup_steps or grpo.kl_weight"
             )
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             self._folder.mark_whole(state.global_step)
 
