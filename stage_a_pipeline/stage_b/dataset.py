@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ from stage_a_pipeline.stage_b.tickets import Ticket, read_tickets
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_LOG: Final = logging.getLogger(__name__)
+
 COLUMNS: Final = ("group_id", "task_type", "group_label", "stage_a_summaries", "prompt", "ticket_key")
 """The columns of the dataset, in their order."""
 
@@ -32,13 +35,15 @@ def load_stage_a_for_grpo(
 ) -> Dataset:
     """The tickets of canonical JSONL files as a dataset, in the order of files and lines.
 
-    `missions` is the packaged table where it is left out. Raises what `read_tickets` raises, and
-    ConfigurationError for prompt texts that cannot be used.
+    `missions` is the packaged table where it is left out. Skipped lines are logged as a warning.
+    Raises what `read_tickets` raises, and ConfigurationError for prompt texts that cannot be used.
     """
     table = load_missions() if missions is None else missions
     given = [paths] if isinstance(paths, str | Path | UPath) else paths
     places = [as_place(path) if isinstance(path, str) else path for path in given]
     found = read_tickets(places, missions=table, only=only)
+    for sentence in found.sentences():
+        _LOG.warning(sentence)
     return tickets_to_dataset(found.tickets, missions=table, profile=profile, prompts_file=prompts_file)
 
 

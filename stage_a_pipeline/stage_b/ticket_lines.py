@@ -110,7 +110,7 @@ def _keys_by_number(per_image: Mapping[str, object]) -> dict[int, str]:
     for key in per_image:
         match = _IMAGE_KEY.fullmatch(key)
         if match is None:
-            raise UnfitLineError("odd image key", f"{key!r} is not of the form image_1, image_2, ...")
+            raise UnfitLineError("odd image key", f"keys must be image_1, image_2, ..., not {key!r}")
         other = keys.setdefault(int(match[1]), key)
         if other != key:
             raise UnfitLineError("clash of image keys", f"{other} and {key} are one photo's")

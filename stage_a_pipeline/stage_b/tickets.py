@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,8 @@ from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import Label
 from stage_a_pipeline.stage_b.ticket_lines import SkipReason, UnfitLineError, parse_ticket_line
 
-_LISTED: Final = 20
-"""How many skipped lines are told one by one; all are counted."""
+_LISTED: Final = 5
+"""How many skipped lines of each reason are told one by one; all are counted."""
 _REMEDY: Final = "give canonical JSONL files of Stage-A (grpo.files)"
 
 
@@ -76,12 +76,13 @@ class Tickets:
         if not self.skipped:
             return ()
         read = len(self.tickets) + len(self.skipped)
-        listed = [line for line in self.skipped if line.reason != "other mission"]
-        more = [f"and {len(listed) - _LISTED} more lines"] if len(listed) > _LISTED else []
+        counts = self.skipped_counts()
+        listed = _first_of_each(line for line in self.skipped if line.reason != "other mission")
+        more = len(self.skipped) - counts.get("other mission", 0) - len(listed)
         return (
-            f"{len(self.skipped)} of {read} lines were skipped: {_counted(self.skipped_counts())}",
-            *(line.sentence() for line in listed[:_LISTED]),
-            *more,
+            f"skipped {len(self.skipped)} of {read} lines: {_counted(counts)}",
+            *(line.sentence() for line in listed),
+            *([f"and {more} more"] if more else []),
         )
 
 
@@ -128,7 +129,7 @@ class _Reader:
         parsed = parse_ticket_line(line, first=number == 1)
         name = self._names.get(unicodedata.normalize("NFC", parsed.mission))
         if name is None:
-            raise UnfitLineError("unknown mission", f"{parsed.mission!r} is not in the mission table")
+            raise UnfitLineError("unknown mission", f"the mission table does not have {parsed.mission!r}")
         if name not in self._wanted:
             raise UnfitLineError("other mission", f"{name} was not asked for")
         ticket = Ticket(parsed.group_id, name, parsed.label, parsed.summaries, path, number)
@@ -159,6 +160,16 @@ def _nothing_left(found: Tickets, paths: Sequence[Place]) -> str:
         f"{names}: no ticket can be used, of {len(found.skipped)} lines: "
         f"{_counted(found.skipped_counts())}; first: {first}; {_REMEDY}"
     )
+
+
+def _first_of_each(lines: Iterable[SkippedLine]) -> list[SkippedLine]:
+    seen: Counter[SkipReason] = Counter()
+    listed = []
+    for line in lines:
+        seen[line.reason] += 1
+        if seen[line.reason] <= _LISTED:
+            listed.append(line)
+    return listed
 
 
 def _counted(counts: Mapping[SkipReason, int]) -> str:
