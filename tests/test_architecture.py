@@ -29,6 +29,7 @@ LAYERS = (
         "places",
         "settings_layers",
         "cli_options",
+        "svg",
     },
     {"records", "toml_file"},
     {

@@ -8,8 +8,8 @@ from typing import Final
 from stage_a_pipeline.bench.contenders import CONTENDERS
 from stage_a_pipeline.bench.engine_table import sentences
 from stage_a_pipeline.bench.engines import EngineComparison
-from stage_a_pipeline.evaluation.svg import document, label, rectangle, shortened, with_hint
 from stage_a_pipeline.storage import atomic_write
+from stage_a_pipeline.svg import INK, QUIET, document, label, rectangle, shortened, with_hint
 
 _WIDTH: Final = 960
 _MARGIN: Final = 20
@@ -18,7 +18,7 @@ _FIGURES: Final = 170
 _BAR, _STEP = 20, 30
 _TOP: Final = 70
 _LINE: Final = 18
-_INK, _QUIET, _PLAIN, _OURS = "#1f2933", "#66727f", "#9aa5b1", "#0b5cad"
+_PLAIN, _OURS = "#9aa5b1", "#0b5cad"
 _YARDSTICK: Final = "static"
 
 
@@ -33,7 +33,7 @@ def engine_picture(comparison: EngineComparison) -> str:
     rates, unit = _rates(comparison)
     elements = [
         label(_MARGIN, 30, f"Engines compared: photos per {unit}", size=18, weight="bold"),
-        label(_MARGIN, 50, "grey: plain generate loops, or a peer; blue: the pipeline", fill=_QUIET),
+        label(_MARGIN, 50, "grey: plain generate loops, or a peer; blue: the pipeline", fill=QUIET),
     ]
     for place, (engine, rate) in enumerate(rates.items()):
         times = f", {rate / rates[_YARDSTICK]:.2f} times {_YARDSTICK}" if _YARDSTICK in rates else ""
@@ -44,7 +44,7 @@ def engine_picture(comparison: EngineComparison) -> str:
     captions = sentences(comparison)
     for place, sentence in enumerate(captions):
         text = shortened(sentence, room, 11)
-        elements.append(label(_MARGIN, bottom + place * _LINE, text, size=11, fill=_QUIET))
+        elements.append(label(_MARGIN, bottom + place * _LINE, text, size=11, fill=QUIET))
     return document(_WIDTH, bottom + len(captions) * _LINE + _MARGIN / 2, elements)
 
 
@@ -66,5 +66,5 @@ def _bar(engine: str, share: float, said: str, top: float) -> list[str]:
     return [
         label(_MARGIN + _NAMES - 10, base, shortened(engine, _NAMES - 10, 13), size=13, anchor="end"),
         with_hint(bar, f"{engine}: {said}"),
-        label(_MARGIN + _NAMES + room * share + 8, base, said, fill=_INK),
+        label(_MARGIN + _NAMES + room * share + 8, base, said, fill=INK),
     ]

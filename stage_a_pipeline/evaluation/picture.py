@@ -15,11 +15,19 @@ from typing import Final
 from stage_a_pipeline.evaluation.confusion import CATEGORIES, Cell, Confusion
 from stage_a_pipeline.evaluation.content import category_order, is_free, value_order
 from stage_a_pipeline.evaluation.scores import Scores
-from stage_a_pipeline.evaluation.svg import (
+from stage_a_pipeline.svg import (
+    EMPTY,
+    INK,
+    LINE,
+    QUIET,
+    RIGHT,
+    WRONG,
+    Ends,
     document,
     group,
     label,
     rectangle,
+    shade,
     shortened,
     text_width,
     with_hint,
@@ -45,12 +53,6 @@ _MOST_COLUMNS: Final = 19
 """So many fit the picture. Names in the vocabulary are fewer; a bad checkpoint invents any number."""
 _LISTED: Final = 10
 _BAR: Final = 150
-
-_INK, _QUIET, _LINE, _EMPTY = "#1f2933", "#66727f", "#d5dbe1", "#f4f6f8"
-_Ends = tuple[tuple[int, int, int], tuple[int, int, int]]
-"""The colours of a share of nothing and of all."""
-_RIGHT: Final[_Ends] = ((222, 235, 247), (8, 69, 148))
-_WRONG: Final[_Ends] = ((254, 230, 206), (179, 63, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,13 @@ def _heading(title: str, scores: Scores) -> Iterator[str]:
 
 def _legend(y: float) -> Iterator[str]:
     x: float = _MARGIN
-    for text, ends in (("said as it is", _RIGHT), ("said otherwise", _WRONG)):
+    for text, ends in (("said as it is", RIGHT), ("said otherwise", WRONG)):
         for step in range(6):
-            yield rectangle(x + step * 16, y, 16, 12, _shade(ends, step / 5))
-        yield label(x + 104, y + 10.5, text, fill=_QUIET)
+            yield rectangle(x + step * 16, y, 16, 12, shade(ends, step / 5))
+        yield label(x + 104, y + 10.5, text, fill=QUIET)
         x += 104 + text_width(text) + 26
     hint = "Rows are true, columns were said; numbers are counts, colours their share of the row."
-    yield label(x, y + 10.5, hint, fill=_QUIET)
+    yield label(x, y + 10.5, hint, fill=QUIET)
 
 
 def _place(panels: Iterable[_Panel], *, top: float) -> Iterator[tuple[float, float, _Panel]]:
@@ -133,7 +135,7 @@ def _map_panel(confusion: Confusion) -> _Panel:
         for across, said in enumerate(grid.columns):
             corner = (left + across * cell_width, top + down * cell_height)
             hint = f"true: {rows[down]}, said: {columns[across]}"
-            ends = _RIGHT if true == said else _WRONG
+            ends = RIGHT if true == said else WRONG
             elements.append(_cell(grid.counts[true, said], grid.totals[true], corner, ends, hint))
     # The last column's label leans out to the right of its column.
     lean = min(_LONGEST_LABEL, text_width(columns[-1])) * 0.79 - cell_width / 2
@@ -152,7 +154,7 @@ def _row_label(text: str, left: float, y: float) -> str:
 
 
 def _ink(text: str) -> str:
-    return _QUIET if text in (MISSING, INVENTED) else _INK
+    return QUIET if text in (MISSING, INVENTED) else INK
 
 
 def _slant(length: float) -> float:
@@ -184,14 +186,14 @@ def _named(value: str | None, otherwise: str) -> str:
     return otherwise if value is None else value
 
 
-def _cell(count: int, total: int, corner: tuple[float, float], ends: _Ends, hint: str) -> str:
+def _cell(count: int, total: int, corner: tuple[float, float], ends: Ends, hint: str) -> str:
     x, y = corner
     width, height = _CELL
     if not count:
-        return rectangle(x + 1, y + 1, width - 2, height - 2, _EMPTY, radius=3)
+        return rectangle(x + 1, y + 1, width - 2, height - 2, EMPTY, radius=3)
     share = count / total
-    box = rectangle(x + 1, y + 1, width - 2, height - 2, _shade(ends, share), radius=3)
-    ink = "#ffffff" if share > 0.5 else _INK
+    box = rectangle(x + 1, y + 1, width - 2, height - 2, shade(ends, share), radius=3)
+    ink = "#ffffff" if share > 0.5 else INK
     number = label(x + width / 2, y + height / 2 + 4, _short_number(count), fill=ink, anchor="middle")
     return with_hint(box + number, f"{hint}: {count} of {total} ({share:.1%})")
 
@@ -204,9 +206,9 @@ def _list_panel(confusion: Confusion, values: int) -> _Panel:
     some = f"the {len(shown)} most frequent of {len(wrong)} confusions, true → said"
     elements = [
         label(
-            _PAD, _HEAD + 14, f"{values} different values, {confusion.right} of {total} right;", fill=_QUIET
+            _PAD, _HEAD + 14, f"{values} different values, {confusion.right} of {total} right;", fill=QUIET
         ),
-        label(_PAD, _HEAD + 31, some, fill=_QUIET),
+        label(_PAD, _HEAD + 31, some, fill=QUIET),
     ]
     left = _PAD + 290
     most = max((count for _, count in shown), default=1)
@@ -217,7 +219,7 @@ def _list_panel(confusion: Confusion, values: int) -> _Panel:
         shown_text = label(left - 10, y + 14, text, anchor="end")
         elements.append(with_hint(shown_text, f"true: {true}, said: {said}: {count}"))
         length = max(3.0, _BAR * count / most)
-        elements.append(rectangle(left, y + 3, length, 15, _shade(_WRONG, 0.55), radius=3))
+        elements.append(rectangle(left, y + 3, length, 15, shade(WRONG, 0.55), radius=3))
         elements.append(label(left + length + 7, y + 14.5, str(count)))
     return _framed(confusion, elements, left + _BAR + 50, _HEAD + 50 + len(shown) * 24 + _PAD / 2)
 
@@ -228,9 +230,9 @@ def _framed(confusion: Confusion, elements: Sequence[str], width: float, height:
     span = _span(max(width, _PAD * 2 + text_width(name, 15), _PAD * 2 + text_width(figures)))
     width = span * (_COLUMN + _GAP) - _GAP
     frame = (
-        rectangle(0.5, 0.5, width - 1, height - 1, "#ffffff", stroke=_LINE, radius=8),
+        rectangle(0.5, 0.5, width - 1, height - 1, "#ffffff", stroke=LINE, radius=8),
         label(_PAD, 27, name, size=15, weight="bold"),
-        label(_PAD, 46, figures, fill=_QUIET),
+        label(_PAD, 46, figures, fill=QUIET),
     )
     return _Panel(confusion.name, width, height, (*frame, *elements))
 
@@ -241,12 +243,6 @@ def _figures(confusion: Confusion) -> str:
     said = sum(count for (_, value), count in cells if value is not None)
     recall, precision = (confusion.right / total if total else None for total in (true, said))
     return f"recall {_percent(recall)}, precision {_percent(precision)}"
-
-
-def _shade(ends: _Ends, share: float) -> str:
-    light, dark = ends
-    mixed = (round(a + (b - a) * share) for a, b in zip(light, dark, strict=True))
-    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def _short_number(count: int) -> str:

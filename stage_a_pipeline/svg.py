@@ -1,4 +1,4 @@
-"""The few SVG elements that the picture needs, as text; everything from files or models is escaped."""
+"""The few SVG elements of the pictures, and their colours; what comes from files or models is escaped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from xml.sax.saxutils import escape, quoteattr
 FONTS: Final = (
     "'Noto Sans CJK SC', 'Noto Sans SC', 'PingFang SC', 'Microsoft YaHei', 'Source Han Sans SC', sans-serif"
 )
+INK, QUIET, LINE, EMPTY = "#1f2933", "#66727f", "#d5dbe1", "#f4f6f8"
+Ends = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""The colours of a share of nothing and of all."""
+RIGHT: Final[Ends] = ((222, 235, 247), (8, 69, 148))
+WRONG: Final[Ends] = ((254, 230, 206), (179, 63, 2))
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WIDE: Final = ("W", "F")
 
@@ -35,13 +40,36 @@ def rectangle(
     )
 
 
+def line(start: tuple[float, float], end: tuple[float, float], stroke: str, *, width: float = 1) -> str:
+    """A straight line."""
+    (x1, y1), (x2, y2) = start, end
+    return (
+        f'<line x1="{_number(x1)}" y1="{_number(y1)}" x2="{_number(x2)}" y2="{_number(y2)}" '
+        f'stroke="{stroke}" stroke-width="{_number(width)}"/>'
+    )
+
+
+def curve(points: Iterable[tuple[float, float]], stroke: str, *, width: float = 1, opacity: float = 1) -> str:
+    """A line through points."""
+    places = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
+    return (
+        f'<polyline points="{places}" fill="none" stroke="{stroke}" stroke-width="{_number(width)}" '
+        f'stroke-linejoin="round" opacity="{opacity:g}"/>'
+    )
+
+
+def dot(x: float, y: float, radius: float, fill: str) -> str:
+    """A filled circle."""
+    return f'<circle cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}" fill="{fill}"/>'
+
+
 def label(
     x: float,
     y: float,
     text: str,
     *,
     size: float = 12,
-    fill: str = "#1f2933",
+    fill: str = INK,
     anchor: str = "start",
     weight: str = "normal",
     turn: float = 0,
@@ -64,6 +92,13 @@ def group(x: float, y: float, name: str, elements: Iterable[str]) -> str:
     inside = "\n".join(elements)
     moved = f"translate({_number(x)} {_number(y)})"
     return f'<g transform="{moved}" role="img" aria-label={quoteattr(_clean(name))}>\n{inside}\n</g>'
+
+
+def shade(ends: Ends, share: float) -> str:
+    """The colour of that share."""
+    light, dark = ends
+    mixed = (round(a + (b - a) * share) for a, b in zip(light, dark, strict=True))
+    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def text_width(text: str, size: float = 12) -> float:
