@@ -2,12 +2,20 @@
 
 import dagster as dg
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_executor, default_resources
+from stage_a_pipeline.defs.launch import (
+    ASSETS,
+    CHECKS,
+    MISSION_JOB,
+    STAGE_B_ASSETS,
+    STAGE_B_JOB,
+    default_executor,
+    default_resources,
+)
 
 defs = dg.Definitions(
-    assets=ASSETS,
+    assets=[*ASSETS, *STAGE_B_ASSETS],
     asset_checks=CHECKS,
-    jobs=[MISSION_JOB],
+    jobs=[MISSION_JOB, STAGE_B_JOB],
     resources=default_resources(),
     executor=default_executor(),
 )

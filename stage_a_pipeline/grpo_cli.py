@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def stage_b_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that set what Stage-B learns from; the command gets the resulting `settings`."""
 
+    @clear_errors
     @wraps(command)
     def with_settings(
         settings_file: Path | None,
@@ -74,7 +75,6 @@ def grpo() -> None:
 @grpo.command("train")
 @click.option("--dry-run", "dry", is_flag=True, help="Check everything and train nothing: see `dry-run`.")
 @stage_b_options
-@clear_errors
 def grpo_train(settings: Settings, dry: bool) -> None:
     """Train an adapter; goes on after its last checkpoint where it was stopped."""
     if dry:
@@ -87,7 +87,6 @@ def grpo_train(settings: Settings, dry: bool) -> None:
 
 @grpo.command("dry-run")
 @stage_b_options
-@clear_errors
 def grpo_dry_run(settings: Settings) -> None:
     """Check data, model and layers, and show the rewards of a few answers; nothing is trained."""
     _dry_run(settings)
@@ -96,7 +95,6 @@ def grpo_dry_run(settings: Settings) -> None:
 @grpo.command("evaluate")
 @click.option("--adapter", type=ANY_PATH, help="Folder of an adapter; the one trained last when left out.")
 @stage_b_options
-@clear_errors
 def grpo_evaluate(settings: Settings, adapter: Path | None) -> None:
     """Judge tickets that the adapter has not seen, before and after, and Stage-A with it and without."""
     from stage_a_pipeline.grpo_terminal import evaluate_adapter_with_bar
@@ -107,7 +105,6 @@ def grpo_evaluate(settings: Settings, adapter: Path | None) -> None:
 @grpo.command("export-swift")
 @click.argument("folder", type=ANY_PATH)
 @stage_b_options
-@clear_errors
 def grpo_export_swift(settings: Settings, folder: Path) -> None:
     """Write rewards, data and command line for ms-swift into FOLDER, which must be empty or new."""
     from stage_a_pipeline.grpo_terminal import export_for_swift

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from stage_a_pipeline.adapters.evaluation import AdapterEvaluation, evaluate_adapter, write_evaluation
 from stage_a_pipeline.adapters.training import train_on_devices
@@ -17,7 +21,7 @@ from stage_a_pipeline.inference.metrics import counted
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.dataset import tickets_to_dataset
 from stage_a_pipeline.stage_b.display import sentences, tables
-from stage_a_pipeline.stage_b.dry_run import DryRun, dry_run
+from stage_a_pipeline.stage_b.dry_run import Answer, DryRun, dry_run
 from stage_a_pipeline.stage_b.export_swift import export_swift
 from stage_a_pipeline.stage_b.launch import require_extra
 from stage_a_pipeline.stage_b.material import Material, gather_material
@@ -78,7 +82,9 @@ def dry_run_with_bar(settings: Settings) -> DryRun:
             found = dry_run(settings, material, progress=counted(bar_listener(bars, "answers", "answers")))
     blocks = ", ".join(map(str, found.selection.blocks))
     console.print(f"an adapter would train language blocks {blocks} (of {found.selection.depth}, from 0)")
-    console.print(_rewards_table(found))
+    for ticket, answers in groupby(found.lines, key=lambda line: (line.group_id, line.group_label)):
+        console.print(Text(": ".join(ticket), style="cyan"), soft_wrap=True)
+        console.print(_rewards_table(list(answers)))
     print_place("answers", found.completions)
     return found
 
@@ -122,14 +128,13 @@ def print_material(material: Material) -> None:
         console.print(f"  {remark}", style="yellow", soft_wrap=True)
 
 
-def _rewards_table(found: DryRun) -> Table:
-    table = Table()
-    names = list(found.lines[0].rewards)
-    for column in ("ticket", "label", "answer"):
-        table.add_column(column, overflow="fold")
+def _rewards_table(answers: Sequence[Answer]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("answer", overflow="fold")
+    names = list(answers[0].rewards)
     for name in names:
         table.add_column(name, justify="right")
-    for line in found.lines:
-        earned = [f"{line.rewards[name]:.2f}" for name in names]
-        table.add_row(line.group_id, line.group_label, line.response, *earned)
+    for answer in answers:
+        earned = [f"{answer.rewards[name]:.2f}" for name in names]
+        table.add_row(harmless(" | ".join(answer.response.splitlines())), *earned)
     return table

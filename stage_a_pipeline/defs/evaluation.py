@@ -123,7 +123,7 @@ def _metadata(evaluation: Evaluation, paths: EvaluationPaths) -> dict[str, Any]:
         "rejected": len(evaluation.rejected),
         "unmatched": dg.MetadataValue.json(asdict(evaluation.unmatched)),
         "attributes": attributes_preview(weakest_first(evaluation)),
-        "confusions": picture_preview(picture(evaluation)),
+        "confusions": picture_preview(picture(evaluation), "confusions"),
         "truth": dg.MetadataValue.path(str(evaluation.subject.truth)),
         "scores": dg.MetadataValue.path(str(absolute(paths.document))),
         "picture": dg.MetadataValue.path(str(absolute(paths.picture))),

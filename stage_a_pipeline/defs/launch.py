@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a
+from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a, stage_b
 from stage_a_pipeline.defs.io_managers import ParquetStore
 from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
@@ -26,11 +26,18 @@ ASSETS: Final = [
     delivery.stage_a_jsonl,
     evaluation.stage_a_evaluation,
 ]
+STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
     selection=dg.AssetSelection.assets(*ASSETS),
     description="Everything from one mission's photos to its delivered file, and how true it is.",
+    tags=run_tags(SETTINGS_AT_LOAD),
+)
+STAGE_B_JOB: Final = dg.define_asset_job(
+    "stage_b",
+    selection=dg.AssetSelection.assets(*STAGE_B_ASSETS),
+    description="An adapter for verdicts, trained on what all missions have delivered, and how well it judges.",
     tags=run_tags(SETTINGS_AT_LOAD),
 )
 

@@ -96,10 +96,10 @@ def attributes_preview(
     return _markdown(("attribute", "recall", "precision", "equal counts", "true", "said"), rows)
 
 
-def picture_preview(svg: str) -> dg.MarkdownMetadataValue:
+def picture_preview(svg: str, name: str) -> dg.MarkdownMetadataValue:
     """An SVG document as an inline picture."""
     encoded = base64.b64encode(svg.encode("utf-8", "replace")).decode()
-    return dg.MetadataValue.md(f"![confusions](data:image/svg+xml;base64,{encoded})")
+    return dg.MetadataValue.md(f"![{name}](data:image/svg+xml;base64,{encoded})")
 
 
 def _first(groups: Sequence[Group], label: str) -> list[Group]:

@@ -11,6 +11,7 @@ from typing import Final
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.answer import VERDICT_WORDS
 from stage_a_pipeline.stage_b.answers import Counted, Sampling, text_answers
+from stage_a_pipeline.stage_b.architecture import read_architecture
 from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
 from stage_a_pipeline.stage_b.rewards import VERDICT_REWARDS, combine_rewards
@@ -50,7 +51,7 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
     before its first step.
     """
     checkpoint = require_trainable(settings)
-    selection = select_last_blocks(_module_names(checkpoint.folder), settings.grpo.lora_last_k)
+    selection = select_last_blocks(read_architecture(checkpoint).module_names, settings.grpo.lora_last_k)
     tickets = _samples(material.train)
     repeated = [ticket for ticket in tickets for _ in range(settings.grpo.num_generations)]
     grpo = settings.grpo
@@ -90,14 +91,3 @@ def _lines(tickets: Sequence[Ticket], answers: Sequence[str], settings: Settings
             response=response,
             rewards={name: values[row] for name, values in rewards.items()} | {"combined": combined[row]},
         )
-
-
-def _module_names(folder: Path) -> list[str]:
-    """The names in the model's tree, without its weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    return [name for name, _ in model.named_modules()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from stage_a_pipeline.errors import InputError
 from stage_a_pipeline.jsonl import output_paths
@@ -36,6 +38,15 @@ class Material:
     def prompts(self, tickets: Sequence[Ticket]) -> list[Prompt]:
         """One prompt per ticket."""
         return [self.texts.prompt(self.missions[ticket.mission], ticket.summaries) for ticket in tickets]
+
+    def content_hash(self) -> str:
+        """SHA-256 of what training and judging see: tickets, labels and prompts, in their order."""
+        rows = [
+            [side, ticket.mission, ticket.ticket_key, prompt.system, prompt.user]
+            for side, tickets in (("train", self.train), ("held out", self.split.held_out))
+            for ticket, prompt in zip(tickets, self.prompts(tickets), strict=True)
+        ]
+        return sha256(json.dumps(rows).encode()).hexdigest()
 
     def to_mapping(self) -> dict[str, object]:
         """What the tickets are, as plain JSON data."""

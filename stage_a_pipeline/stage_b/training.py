@@ -106,15 +106,10 @@ def training_folder(settings: Settings, description: Mapping[str, object]) -> Ru
 
 def describe_training(settings: Settings, material: Material, checkpoint: Checkpoint) -> dict[str, object]:
     """What decides which adapter comes out, as plain JSON data."""
-    rows = [
-        [ticket.ticket_key, ticket.mission, prompt.system, prompt.user]
-        for ticket, prompt in zip(material.train, material.prompts(material.train), strict=True)
-    ]
-    tickets = sha256(json.dumps(rows, ensure_ascii=False).encode())
     device = settings.engine.devices[0]
     return {
         "checkpoint": checkpoint.content_hash(),
-        "tickets": tickets.hexdigest(),
+        "tickets": material.content_hash(),
         "settings": settings.grpo.model_dump(mode="json", exclude=set(_NOT_TRAINED)),
         "dtype": settings.engine.dtype_on(device),
         "processes": len(settings.engine.devices),
