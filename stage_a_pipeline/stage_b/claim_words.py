@@ -136,7 +136,7 @@ _OTHER_WORDS: Final[Mapping[Kind, str]] = MappingProxyType(
         "every": "均 全部 所有",
         "doubt": "是否 有无 无法判断 无法确认 不能确认 不确定",
         "join": "、 和 与 及 或",
-        "clause": "， ,",
+        "clause": "， , 但",
         "sentence": "； ; 。 ！ ! ？ ?",
     }
 )

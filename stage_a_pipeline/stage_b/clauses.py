@@ -5,7 +5,7 @@ One pass over the words: at any time only names of the vocabulary are remembered
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,6 +145,7 @@ class _Reader:
         )
         if self._denied == {} or (self._denied and not self._denied.keys().isdisjoint(owners)):
             self._clause.facts.append(Fact("not_value", parts))
+            self._clause.facts += _absent(name for name in self._denied if name not in owners)
             self._denied = None
         elif named:
             # Of a list of categories each is claimed; of a category that is not named, one of many.
@@ -173,9 +174,12 @@ class _Reader:
         """Categories behind a word of absence, or those named before it, are claimed to be absent."""
         if self._denied is None:
             return
-        absent = self._denied or self._run or dict.fromkeys(list(self._subjects)[-1:])
-        self._clause.facts += [Fact("absent", frozenset({(name, "", "")})) for name in absent]
+        self._clause.facts += _absent(self._denied or self._run or list(self._subjects)[-1:])
         self._denied = None
+
+
+def _absent(categories: Iterable[str]) -> list[Fact]:
+    return [Fact("absent", frozenset({(name, "", "")})) for name in categories]
 
 
 def _has(category: str, attributes: Sequence[str]) -> bool:

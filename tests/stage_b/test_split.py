@@ -107,12 +107,30 @@ def test_a_resubmission_stays_together_across_labels_and_missions():
     assert len(ids(split.held_out)) == 5
 
 
-def test_an_id_that_is_the_only_link_of_another_mission_is_not_moved_away():
-    # A share of a half holds out one of the two ids that BBU and RRU have together.
-    tickets = [ticket(group_id, mission=mission) for group_id in ("1", "2") for mission in (BBU, RRU)]
-    for seed in range(10):
-        split = split_tickets(tickets, held_out_fraction=0.9, seed=seed)
-        assert len(ids(split.train)) == len(ids(split.held_out)) == 1
+@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.6, 0.9])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_mission_gets_its_second_side_without_taking_another_missions(fraction, seed):
+    tickets = [ticket(group_id, mission=BBU) for group_id in ("both", "bbu")]
+    tickets += [ticket(group_id, mission=RRU) for group_id in ("both", "rru")]
+    split = split_tickets(tickets, held_out_fraction=fraction, seed=seed)
+    for side in (split.train, split.held_out):
+        assert {one.mission for one in side} == {BBU, RRU}
+
+
+def test_an_id_may_leave_a_mission_that_has_no_other():
+    tickets = [ticket("1", mission=BBU), ticket("1", mission=RRU)]
+    tickets += [ticket("2", mission=BBU), ticket("2", mission=CABLES)]
+    split = split_tickets(tickets, held_out_fraction=0.1, seed=42)
+    assert len(ids(split.train)) == len(ids(split.held_out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "held_out"), [(7, 0.2, 1), (8, 0.2, 2), (5, 0.5, 3), (3, 0.01, 1), (3, 0.99, 2)]
+)
+def test_the_share_is_rounded_and_both_sides_have_some(count, fraction, held_out):
+    tickets = [ticket(str(number)) for number in range(count)]
+    split = split_tickets(tickets, held_out_fraction=fraction, seed=42)
+    assert len(split.held_out) == held_out
 
 
 def test_another_seed_holds_out_other_ids():

@@ -53,6 +53,7 @@ def test_records_that_stage_a_delivers_are_tickets_in_the_order_of_files_and_lin
         ("[" * 100_000, "broken JSON", "nested too deeply"),
         ('{"label": ' + "1" * 10_000 + "}", "broken JSON", "a number too long"),
         (GOOD[:-1] + ', "label": "fail"}', "key given twice", "label"),
+        ('{"\\ud800": 1, "\\ud800": 2}', "key given twice", r"\ud800: stands in one object twice"),
         ("[1]", "bad value", "must be a JSON object"),
         (line(group_id=None), "missing key", "group_id is missing"),
         (line(mission=None), "missing key", "mission is missing"),
