@@ -16,6 +16,7 @@ from rich.text import Text
 from stage_a_pipeline.adapters.evaluation import AdapterEvaluation, evaluate_adapter, write_evaluation
 from stage_a_pipeline.adapters.training import train_on_devices
 from stage_a_pipeline.evaluation.asked import Audience
+from stage_a_pipeline.harmless_text import harmless
 from stage_a_pipeline.inference.devices import leased, list_workers
 from stage_a_pipeline.inference.metrics import counted
 from stage_a_pipeline.settings import Settings

@@ -26,6 +26,7 @@ LAYERS = (
         "repetition",
         "jpeg_segments",
         "folders",
+        "harmless_text",
         "places",
         "settings_layers",
         "cli_options",

@@ -14,6 +14,7 @@ from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.evaluation.asked import Audience
 from stage_a_pipeline.inference.metrics import counted
 from stage_a_pipeline.settings import GrpoSettings
+from stage_a_pipeline.stage_b.display import quality_sentences
 from stage_a_pipeline.stage_b.metrics_file import read_metrics
 from stage_a_pipeline.stage_b.reward_picture import reward_picture
 from stage_a_pipeline.stage_b.scores import Shares
@@ -64,9 +65,7 @@ EVALUATION_CHECKS = [
 
 
 @dg.asset(deps=[stage_a_jsonl], group_name=GROUP, check_specs=DATASET_CHECKS, code_version="1")
-def stage_b_dataset(
-    context: dg.AssetExecutionContext, settings: SettingsResource
-) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses [None] beside check outputs
+def stage_b_dataset(context: dg.AssetExecutionContext, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses [None] beside check outputs
     """The tickets of all delivered files: which teach, which judge, and what is odd about them."""
     from stage_a_pipeline.stage_b.material import gather_material
 
@@ -88,7 +87,9 @@ def stage_b_dataset(
     )
 
 
-@dg.asset(deps=[stage_b_dataset], group_name=GROUP, check_specs=ADAPTER_CHECKS, kinds={"pytorch"}, code_version="1")
+@dg.asset(
+    deps=[stage_b_dataset], group_name=GROUP, check_specs=ADAPTER_CHECKS, kinds={"pytorch"}, code_version="1"
+)
 def stage_b_adapter(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -114,7 +115,9 @@ def stage_b_adapter(
     )
 
 
-@dg.asset(deps=[stage_b_adapter], group_name=GROUP, check_specs=EVALUATION_CHECKS, kinds={"json"}, code_version="1")
+@dg.asset(
+    deps=[stage_b_adapter], group_name=GROUP, check_specs=EVALUATION_CHECKS, kinds={"json"}, code_version="1"
+)
 def stage_b_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -192,7 +195,9 @@ def _share_metadata(side: str, shares: Shares) -> dict[str, Any]:
     return {f"{name}_{side}": estimate.value for name, estimate in found.items() if estimate is not None}
 
 
-def _evaluation_checks(evaluation: AdapterEvaluation, settings: GrpoSettings) -> Iterable[dg.AssetCheckResult]:
+def _evaluation_checks(
+    evaluation: AdapterEvaluation, settings: GrpoSettings
+) -> Iterable[dg.AssetCheckResult]:
     after, gained = evaluation.verdicts.total.after.shares, evaluation.verdicts.total.difference
     assert after.format is not None
     assert gained.accuracy is not None

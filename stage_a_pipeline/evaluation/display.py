@@ -12,6 +12,7 @@ from stage_a_pipeline.evaluation.document import Evaluation
 from stage_a_pipeline.evaluation.scores import Scores
 from stage_a_pipeline.evaluation.thresholds import percent, weakest_first
 from stage_a_pipeline.evaluation.verdicts import Verdicts, VerdictScores
+from stage_a_pipeline.harmless_text import harmless
 
 _MISSION_COLUMNS = ("photos", "valid", "exact", "attributes\nrec. / prec.", "irrelevant\nrec. / prec.")
 
@@ -57,7 +58,7 @@ def _attribute_table(evaluation: Evaluation) -> Table:
     table = _table("attribute, the weakest first", ("recall", "precision", "counts", "true", "said"))
     for name, scores in weakest_first(evaluation):
         shares = map(percent, (scores.recall, scores.precision, scores.count_accuracy))
-        table.add_row(_harmless(name), *shares, str(scores.true), str(scores.said))
+        table.add_row(Text(harmless(name)), *shares, str(scores.true), str(scores.said))
     return table
 
 
@@ -70,11 +71,6 @@ def _verdict_table(verdicts: Verdicts) -> Table:
 def _verdict_cells(scores: VerdictScores) -> Iterable[str]:
     shares = (scores.format, scores.accuracy_from_truth, scores.accuracy_from_answers)
     return [str(scores.groups), *map(percent, shares)]
-
-
-def _harmless(name: str) -> Text:
-    """A name from a model's answer without what would steer the terminal."""
-    return Text("".join(mark if mark.isprintable() else "\ufffd" for mark in name))
 
 
 def _table_with_total(

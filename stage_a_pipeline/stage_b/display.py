@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from stage_a_pipeline.harmless_text import harmless
 from stage_a_pipeline.stage_b.answer import VERDICT_WORDS
 from stage_a_pipeline.stage_b.bootstrap import Estimate
 from stage_a_pipeline.stage_b.scores import Compared, Comparison, Shares
@@ -29,7 +30,7 @@ def sentences(suspects: Suspects, quality: SummaryQuality | None) -> list[str]:
 
     Without a quality, no photo was summarised.
     """
-    return [*_suspect_sentences(suspects), *([] if quality is None else _quality_sentences(quality))]
+    return [*_suspect_sentences(suspects), *([] if quality is None else quality_sentences(quality))]
 
 
 def _total_table(total: Compared) -> Table:
@@ -77,10 +78,11 @@ def _suspect_sentences(suspects: Suspects) -> Iterator[str]:
 def _suspect_sentence(suspect: Suspect) -> str:
     words = f"{VERDICT_WORDS[suspect.label]}, said {VERDICT_WORDS[suspect.said]}"
     again = ", resubmitted" if suspect.resubmitted else ""
-    return _harmless(f"  {suspect.mission} {suspect.group_id}: {words}{again}: {suspect.reason}")
+    return harmless(f"  {suspect.mission} {suspect.group_id}: {words}{again}: {suspect.reason}")
 
 
-def _quality_sentences(quality: SummaryQuality) -> Iterator[str]:
+def quality_sentences(quality: SummaryQuality) -> Iterator[str]:
+    """How well Stage-A answers with the adapter; nothing where no photo was summarised."""
     if not quality.photos:
         return
     yield (
@@ -99,11 +101,6 @@ def _change(change: Change | None) -> str:
     if change is None:
         return percent(None)
     return f"{percent(change.base)} → {percent(change.adapted)}, {points(change.difference)} points"
-
-
-def _harmless(text: str) -> str:
-    """A model's words without what would steer the terminal."""
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text)
 
 
 def _table(first: str, columns: tuple[str, ...]) -> Table:
