@@ -110,7 +110,7 @@ def export_for_swift(settings: Settings, folder: Path) -> None:
         held_out=held_out,
         settings=settings.grpo,
         checkpoint=settings.engine.checkpoint,
-        dtype=settings.engine.dtype_on(settings.engine.devices[0]),
+        dtype="float32" if settings.engine.dtype_on(settings.engine.devices[0]) == "float32" else "bfloat16",
     )
     console.print(f"for ms-swift: bash {folder / 'train.sh'}", soft_wrap=True)
 

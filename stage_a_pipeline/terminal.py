@@ -159,11 +159,11 @@ def evaluate_with_bar(settings: Settings, missions: Sequence[str], *, verdicts: 
 
     Raises KeyboardInterrupt with what to tell when the evaluation is interrupted.
     """
-    from stage_a_pipeline.evaluation import run
+    from stage_a_pipeline.evaluation import asked, run
 
     with shard_bars() as bars:
         notices = Notices(bars.console, more="and more; all are listed in the file of --json")
-        audience = run.Audience(notices.show, partial(bar_listener, bars))
+        audience = asked.Audience(notices.show, partial(bar_listener, bars))
         return run.evaluate_tree(settings, missions, audience, verdicts=verdicts)
 
 

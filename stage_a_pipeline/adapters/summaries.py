@@ -113,8 +113,14 @@ def _engine(engine: EngineSettings, audience: Audience) -> EngineSettings:
     audience.notice(
         f"engine {engine.engine!r} takes no adapter: Stage-A is compared on engine {_HERE!r}, both times"
     )
-    kept = {"checkpoint": engine.checkpoint, "devices": engine.devices, "dtype": engine.dtype}
-    return EngineSettings(engine=_HERE, max_new_tokens=engine.max_new_tokens, **kept)
+    return EngineSettings(
+        engine=_HERE,
+        checkpoint=engine.checkpoint,
+        devices=engine.devices,
+        dtype=engine.dtype,
+        max_new_tokens=engine.max_new_tokens,
+        max_pixels=engine.max_pixels,
+    )
 
 
 def _answers(

@@ -37,7 +37,7 @@ MISSION_JOB: Final = dg.define_asset_job(
 STAGE_B_JOB: Final = dg.define_asset_job(
     "stage_b",
     selection=dg.AssetSelection.assets(*STAGE_B_ASSETS),
-    description="An adapter for verdicts, trained on what all missions have delivered, and how well it judges.",
+    description="An adapter for verdicts, trained on all that was delivered, and how well it judges.",
     tags=run_tags(SETTINGS_AT_LOAD),
 )
 

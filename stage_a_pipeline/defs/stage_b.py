@@ -1,4 +1,4 @@
-"""Stage-B's assets: the tickets of all missions, the adapter that learns from them, and how well it judges."""
+"""Stage-B's assets: the tickets of all missions, the adapter that learns from them, how well it judges."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -72,12 +72,13 @@ def stage_b_dataset(context: dg.AssetExecutionContext, settings: SettingsResourc
     material = gather_material(settings.load())
     for remark in material.remarks:
         context.log.info(remark)
+    skipped = material.found.skipped_counts()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(material.found.tickets),
             "train": len(material.train),
             "held_out": len(material.split.held_out),
-            "skipped_lines": dg.MetadataValue.json(dict(material.found.skipped_counts())),
+            "skipped_lines": dg.MetadataValue.json({str(why): count for why, count in skipped.items()}),
             "missions": _survey_table(material.survey),
             "best_accuracy": material.survey.best_accuracy,
             "survey": dg.MetadataValue.json(material.survey.to_mapping()),
@@ -121,7 +122,7 @@ def stage_b_adapter(
 def stage_b_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Verdicts on tickets that the adapter has not seen, before and after, and Stage-A with it and without."""
+    """Verdicts on tickets that the adapter has not seen, before and after; Stage-A with and without it."""
     loaded = settings.load()
     audience = Audience(
         notice=lambda sentence: progress.notice(context.log, sentence),
@@ -139,7 +140,7 @@ def stage_b_evaluation(
             "scores": dg.MetadataValue.path(str(scores)),
             **{name: picture_preview(svg, name) for name, svg in evaluation.pictures().items()},
         },
-        check_results=_evaluation_checks(evaluation, loaded.grpo),
+        check_results=list(_evaluation_checks(evaluation, loaded.grpo)),
     )
 
 
@@ -170,8 +171,8 @@ def _dataset_checks(survey: Survey) -> Sequence[dg.AssetCheckResult]:
             check_name="labels_do_not_contradict",
             passed=not contradictions,
             severity=_WARN,
-            description=f"{contradictions} pairs contradict each other; the best rule over summaries is right "
-            f"on {survey.best_accuracy:.1%}",
+            description=f"{contradictions} pairs contradict each other; the best rule over summaries is "
+            f"right on {survey.best_accuracy:.1%}",
             metadata={"pairs": [pair.sentence() for pair in survey.contradictions]},
         ),
     ]

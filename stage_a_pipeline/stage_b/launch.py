@@ -122,7 +122,7 @@ def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[
     reader.start()
     unexpected = ""
     for line in process.stdout:
-        message = json.loads(line)
+        message: dict[str, Any] = json.loads(line)
         match message["event"]:
             case "notice":
                 audience.notice(message["sentence"])

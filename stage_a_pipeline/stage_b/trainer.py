@@ -22,7 +22,7 @@ from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.dataset import tickets_to_dataset
 from stage_a_pipeline.stage_b.layers import LayerSelection
 from stage_a_pipeline.stage_b.material import Material
-from stage_a_pipeline.stage_b.rewards import VERDICT_REWARDS
+from stage_a_pipeline.stage_b.rewards import VERDICT_REWARDS, Reward
 from stage_a_pipeline.stage_b.run_folder import RunFolder
 from stage_a_pipeline.stage_b.training import TrainingAudience
 from stage_a_pipeline.storage import ensure_folder, output_errors
@@ -30,7 +30,7 @@ from stage_a_pipeline.storage import ensure_folder, output_errors
 _KEPT_CHECKPOINTS = 2
 """The newest may be the one that a kill has cut."""
 
-Reward = Callable[..., list[float]]
+TrlReward = Callable[..., list[float | None]]
 
 
 def build_trainer(
@@ -47,7 +47,7 @@ def build_trainer(
     trainer = GRPOTrainer(
         model=model,
         args=grpo_config(settings, folder),
-        reward_funcs=reward_functions(),
+        reward_funcs=[*reward_functions()],
         train_dataset=tickets_to_dataset(
             material.train,
             missions=material.missions,
@@ -112,7 +112,7 @@ def grpo_config(settings: Settings, folder: RunFolder) -> GRPOConfig:
     )
 
 
-def reward_functions() -> list[Reward]:
+def reward_functions() -> list[TrlReward]:
     """The rewards in the order of their weights, for completions as TRL has them: lists of messages."""
     return [_unwrapping(name, reward) for name, reward in VERDICT_REWARDS.items()]
 
@@ -146,7 +146,8 @@ class _Steps(TrainerCallback):
         self._folder = folder
         self._audience = audience
 
-    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """See TrainerCallback."""
         if not state.is_world_process_zero:
             return
         self._audience.progress(state.global_step, state.max_steps)
@@ -156,11 +157,11 @@ class _Steps(TrainerCallback):
                 "the learning rate never reaches grpo.learning_rate"
             )
 
-    def on_log(
-        self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """See TrainerCallback."""
+        logs: Mapping[str, Any] = kwargs["logs"]
         # The last log tells of the whole training.
-        if not state.is_world_process_zero or logs is None or "reward" not in logs:
+        if not state.is_world_process_zero or "reward" not in logs:
             return
         line = {"step": state.global_step, **{name: _finite(value) for name, value in logs.items()}}
         with output_errors(self._folder.metrics), self._folder.metrics.open("ab") as file:
@@ -174,14 +175,15 @@ class _Steps(TrainerCallback):
                 "grpo.learning_rate, or raise grpo.warmup_steps or grpo.kl_weight"
             )
 
-    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """See TrainerCallback."""
         if state.is_world_process_zero:
             self._folder.mark_whole(state.global_step)
 
 
-def _unwrapping(name: str, reward: Reward) -> Reward:
-    def unwrapped(completions: Sequence[Any], **columns: Any) -> list[float]:
-        return reward([_text_of(completion) for completion in completions], **columns)
+def _unwrapping(name: str, reward: Reward) -> TrlReward:
+    def unwrapped(completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        return list(reward([_text_of(completion) for completion in completions], **columns))
 
     # TRL logs a reward under its function's name.
     unwrapped.__name__ = name

@@ -133,12 +133,13 @@ def _train(
     )
     is_main = trainer.is_world_process_zero()
     last = folder.last_checkpoint() if is_main else None
-    names = trainable_names(trainer.model.named_parameters())
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    names = trainable_names(trained.named_parameters())
     if is_main:
         folder.describe(description)
         audience.log(f"{len(names)} trainable parameters: {', '.join(names)}")
     steps = run_trainer(trainer, folder, last, audience)
-    after = hash_parts(trainer.accelerator.unwrap_model(trainer.model).named_parameters())
+    after = hash_parts(trained.named_parameters())
     require_unchanged(before, after)
     if is_main:
         record = {
@@ -154,7 +155,7 @@ def _train(
             "tickets": material.to_mapping(),
         }
         with folder.new_adapter() as path:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(path))
+            trained.save_pretrained(str(path))
             # PEFT's model card tells of paths of this machine, and nothing else.
             (path / "README.md").unlink(missing_ok=True)
             write_record(path, record, (ticket.group_id for ticket in material.train))

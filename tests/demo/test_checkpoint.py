@@ -14,7 +14,8 @@ from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
 from stage_a_pipeline.demo.training.model import MAX_PIXELS, MIN_PIXELS
 from stage_a_pipeline.demo.training.tokenizer import chat_without_image, train_tokenizer
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
-from stage_a_pipeline.evaluation.run import Audience, evaluate_tree
+from stage_a_pipeline.evaluation.asked import Audience
+from stage_a_pipeline.evaluation.run import evaluate_tree
 from stage_a_pipeline.prompts import verdict_answer, verdict_prompt
 from stage_a_pipeline.settings import load_settings
 from tests.demo.conftest import MISSIONS, UNSEEN_SEED

@@ -9,8 +9,9 @@ import pytest
 from stage_a_pipeline.cleaning import clean_summary
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.errors import ConfigurationError, DiscoveryError, InputError, LockedError
+from stage_a_pipeline.evaluation.asked import Audience
 from stage_a_pipeline.evaluation.form import summary_defect
-from stage_a_pipeline.evaluation.run import Audience, evaluate_tree
+from stage_a_pipeline.evaluation.run import evaluate_tree
 from stage_a_pipeline.inference.journal import count_answers
 from stage_a_pipeline.settings import load_settings
 from stage_a_pipeline.storage import claim_output
