@@ -9,6 +9,7 @@ import torch
 from stage_a_pipeline.demo.training.batches import IGNORED, BatchMaker
 from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
 from stage_a_pipeline.demo.training.tokenizer import train_tokenizer
+from stage_a_pipeline.prompts import BRIEF_PROFILE, verdict_prompt
 from stage_a_pipeline.vocabulary import IRRELEVANT
 from tests.demo.conftest import MISSIONS
 
@@ -82,3 +83,12 @@ def test_practice_in_counting_still_shows_what_missions_show(maker, tokenizer):
     ]
     assert IRRELEVANT in answers
     assert any("站点距离" in answer for answer in answers)
+
+
+def test_verdicts_are_taught_with_the_brief_texts(maker, tokenizer):
+    systems = {verdict_prompt(mission, [], profile=BRIEF_PROFILE).system for mission in MISSIONS}
+    tasks = {verdict_prompt(mission, [], profile=BRIEF_PROFILE).user for mission in MISSIONS}
+    for row in maker.make("B", 1).tokens:
+        text = tokenizer.decode(row, skip_special_tokens=False)
+        assert any(system in text for system in systems)
+        assert any(f"{task}\nimage_1: " in text for task in tasks)
