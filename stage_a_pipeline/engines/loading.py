@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,7 +153,10 @@ def _merge_adapter(model: Any, adapter: Path) -> Any:
         raise CheckpointError(f"adapter {adapter} is of type {config.peft_type}; only LoRA is merged")
     try:
         weights = load_file(str(adapter / "adapter_model.safetensors"))
-        adapted = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # PEFT asks for it, and transformers has renamed it.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            adapted = get_peft_model(model, config)
         report: Any = set_peft_model_state_dict(adapted, weights)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"adapter {adapter} does not fit the checkpoint: {error}") from error
