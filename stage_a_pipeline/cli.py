@@ -156,7 +156,10 @@ def demo() -> None:
 @demo.command("tree")
 @click.option("--root", type=ANY_PATH, required=True, help="Folder to write to; must be empty or new.")
 @click.option(
-    "--mission", "missions", multiple=True, help="Mission name; may be repeated. All when left out."
+    "--mission",
+    "missions",
+    multiple=True,
+    help="Mission name; may be repeated. The seven packaged ones when left out.",
 )
 @click.option(
     "--groups", type=click.IntRange(min=1), default=12, show_default=True, help="Groups per mission."
@@ -178,9 +181,8 @@ def demo_tree(root: Path, missions: tuple[str, ...], **plan: Any) -> None:
     from stage_a_pipeline.demo.tree import write_demo_tree
     from stage_a_pipeline.missions import load_missions
 
-    known = load_missions()
-    names = [known.require(name).name for name in missions] or list(known)
-    click.echo(write_demo_tree(root, missions=names, **plan).sentence())
+    tree = write_demo_tree(root, missions=missions or list(load_missions()), **plan)
+    click.echo(tree.sentence())
 
 
 @demo.command("run")

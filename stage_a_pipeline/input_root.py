@@ -99,7 +99,10 @@ def folders_by_mission(table: MissionTable, root: Place, reader: TreeReader) -> 
     claimed = {folder for folders in found.values() for folder in folders}
     for folder in contents.folders:
         if folder not in claimed:
-            detail = f"is no mission's folder; known missions: {', '.join(table)}"
+            detail = (
+                f"is no mission's folder; known missions: {', '.join(table)}; "
+                "a missions file (setting missions_file or STAGE_A_MISSIONS) adds others"
+            )
             reader.skip(folder, "unknown_mission", detail)
     names = {name for mission in table.values() for name in mission.folder_names}
     for name in contents.files:

@@ -1,6 +1,7 @@
 """The demo tree: folders of rendered photos as the field sends them, a reviewers' workbook, and the truth.
 
-`<root>/<mission>/{审核通过|审核不通过}/<group>/*.jpg`, `<root>/reviews.xlsx` and `<root>/truth.jsonl`.
+`<root>/<mission>/{审核通过|审核不通过}/<group>/*.jpg`, `<root>/reviews.xlsx` and `<root>/truth.jsonl`;
+`<root>/missions.toml` where discovery needs it, for missions of `unseen_missions_file()`.
 The truth is for evaluation alone; inference never reads it.
 """
 
@@ -16,19 +17,24 @@ from typing import Final
 from stage_a_pipeline.demo.photos import Photo, encode_photo
 from stage_a_pipeline.demo.reviews import encode_workbook, review_rows
 from stage_a_pipeline.demo.tree_plan import PlannedGroup, plan_tree
+from stage_a_pipeline.demo.unseen import demo_missions, unseen_among, unseen_missions_file
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.input_root import TRUTH_NAME
-from stage_a_pipeline.missions import Mission, load_missions
+from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
 
 WORKBOOK_NAME: Final = "reviews.xlsx"
+MISSIONS_NAME: Final = "missions.toml"
 LISTING_NAME: Final = ".demo_tree.json"
 """Lists the files that a tree consists of: only a folder that holds it, and nothing else, is overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoTree:
-    """A tree that was written, and what it holds. `groups` counts group folders of all missions."""
+    """A tree that was written, and what it holds. `groups` counts group folders of all missions.
+
+    `unseen` are those of its missions that discovery knows only from the tree's missions file.
+    """
 
     root: Path
     missions: tuple[str, ...]
@@ -38,6 +44,7 @@ class DemoTree:
     broken: int
     resubmitted: int
     mislabelled: int
+    unseen: tuple[str, ...]
 
     @property
     def workbook(self) -> Path:
@@ -47,13 +54,24 @@ class DemoTree:
     def truth(self) -> Path:
         return self.root / TRUTH_NAME
 
+    @property
+    def missions_file(self) -> Path | None:
+        """What `discovery.missions_file` must name for this tree; None where nothing has to be set."""
+        return self.root / MISSIONS_NAME if self.unseen else None
+
     def sentence(self) -> str:
         """The tree in one line, for a terminal."""
-        return (
+        told = (
             f"{self.photos} photos in {self.groups} groups of {len(self.missions)} missions in {self.root} "
             f"({self.irrelevant} irrelevant, {self.broken} broken, {self.resubmitted} tickets resubmitted, "
             f"{self.mislabelled} groups mislabelled); "
             f"reviews in {WORKBOOK_NAME}, truth in {TRUTH_NAME}"
+        )
+        if self.missions_file is None:
+            return told
+        return (
+            f"{told}; to discover {' and '.join(self.unseen)}, "
+            f"set discovery.missions_file (STAGE_A_MISSIONS) to {self.missions_file.absolute()}"
         )
 
 
@@ -81,10 +99,11 @@ def write_demo_tree(
     _require(0 <= label_noise <= 1, f"label noise must be a share from 0 to 1, not {label_noise}")
     _require(workers >= 1, f"workers must be at least 1, not {workers}")
     plan = plan_tree(chosen, groups=groups, seed=seed, broken=broken, label_noise=label_noise)
+    unseen = unseen_among(chosen)
     _clear_former_tree(root)
     files = [f"{group.folder}/{name}" for group in plan for name, _ in group.photos]
     # First of all, so that a tree whose writing was interrupted can be replaced too.
-    _write_listing(root, [*files, WORKBOOK_NAME, TRUTH_NAME])
+    _write_listing(root, [*files, WORKBOOK_NAME, TRUTH_NAME, *([MISSIONS_NAME] if unseen else [])])
     for group in plan:
         ensure_folder(root / group.folder)
     photos = [photo for group in plan for _, photo in group.photos]
@@ -95,6 +114,9 @@ def write_demo_tree(
         file.write(encode_workbook(review_rows(plan, seed=seed)))
     with atomic_write(root / TRUTH_NAME) as text:
         text.writelines(_truth_lines(plan))
+    if unseen:
+        with atomic_write(root / MISSIONS_NAME, "wb") as file:
+            file.write(unseen_missions_file().read_bytes())
     return DemoTree(
         root=root,
         missions=tuple(mission.name for mission in chosen),
@@ -104,12 +126,13 @@ def write_demo_tree(
         broken=sum(photo.damage is not None for photo in photos),
         resubmitted=sum(group.resubmitted for group in plan) // 2,
         mislabelled=sum(group.mislabelled for group in plan),
+        unseen=unseen,
     )
 
 
 def _known_missions(names: Sequence[str]) -> list[Mission]:
     _require(len(names) > 0, "at least one mission is needed")
-    table = load_missions()
+    table = demo_missions()
     return list({mission.name: mission for mission in map(table.require, names)}.values())
 
 

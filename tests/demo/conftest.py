@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from stage_a_pipeline.demo.tree import DemoTree, write_demo_tree
+from stage_a_pipeline.demo.unseen import demo_missions
 from stage_a_pipeline.missions import Mission, load_missions
 
 MISSIONS: list[Mission] = list(load_missions().values())
 MISSION_NAMES = [mission.name for mission in MISSIONS]
+ALL_MISSIONS: list[Mission] = list(demo_missions().values())
+"""Those and the ones that the built-in checkpoint has not learnt."""
+
 UNSEEN_SEED = 900_001
 """Training draws its scenes from other generators; this seed is for measuring alone."""
 

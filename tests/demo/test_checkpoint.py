@@ -13,12 +13,13 @@ from stage_a_pipeline.demo.groups import compose_group
 from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
 from stage_a_pipeline.demo.training.model import MAX_PIXELS, MIN_PIXELS
 from stage_a_pipeline.demo.training.tokenizer import chat_without_image, train_tokenizer
+from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.evaluation.asked import Audience
 from stage_a_pipeline.evaluation.run import evaluate_tree
 from stage_a_pipeline.prompts import verdict_answer, verdict_prompt
 from stage_a_pipeline.settings import load_settings
-from tests.demo.conftest import MISSIONS, UNSEEN_SEED
+from tests.demo.conftest import ALL_MISSIONS, MISSIONS, UNSEEN_SEED
 
 FILES = {
     "chat_template.jinja",
@@ -80,17 +81,7 @@ def test_the_tokenizer_is_the_one_that_the_recipe_makes(tokenizer):
 
 @pytest.mark.parametrize("repetition_penalty", [1.05, 1.0])
 def test_unseen_scenes_of_all_missions_get_valid_summaries(tree, tmp_path, repetition_penalty):
-    settings = load_settings(
-        environ={},
-        overrides={
-            "discovery": {"input_root": tree.root},
-            "engine": {"batch_size": 16, "max_new_tokens": 256, "repetition_penalty": repetition_penalty},
-            "inference": {"lease_dir": tmp_path / "leases"},
-            "output": {"output_dir": tmp_path / "out"},
-        },
-    )
-    nobody = Audience(notice=lambda _: None, bar=lambda _name, _counted: lambda _: None)
-    evaluation = evaluate_tree(settings, (), nobody)
+    evaluation = evaluate(tree, tmp_path, repetition_penalty=repetition_penalty)
     assert evaluation.scores.photos == tree.photos - tree.broken >= 60
     assert len(evaluation.per_mission) == len(MISSIONS)
     assert evaluation.rejected == {}
@@ -98,6 +89,32 @@ def test_unseen_scenes_of_all_missions_get_valid_summaries(tree, tmp_path, repet
     assert evaluation.scores.exact_match >= 0.92
     assert evaluation.scores.attribute_recall >= 0.97
     assert evaluation.scores.attribute_precision >= 0.97
+
+
+def test_photos_of_missions_that_it_has_not_learnt_are_read_but_not_judged(tmp_path):
+    unseen = [mission.name for mission in ALL_MISSIONS if mission not in MISSIONS]
+    tree = write_demo_tree(tmp_path / "tree", missions=unseen, groups=8, seed=UNSEEN_SEED)
+    evaluation = evaluate(tree, tmp_path, verdicts=True)
+    assert set(evaluation.per_mission) == set(unseen)
+    assert evaluation.rejected == {}
+    assert evaluation.scores.exact_match >= 0.92
+    assert evaluation.verdicts is not None
+    for scores in evaluation.verdicts.per_mission.values():
+        assert scores.accuracy_from_truth <= 0.75
+
+
+def evaluate(tree, folder, *, verdicts=False, **engine):
+    settings = load_settings(
+        environ={},
+        overrides={
+            "discovery": {"input_root": tree.root, "missions_file": tree.missions_file},
+            "engine": {"batch_size": 16, "max_new_tokens": 256, **engine},
+            "inference": {"lease_dir": folder / "leases"},
+            "output": {"output_dir": folder / "out"},
+        },
+    )
+    nobody = Audience(notice=lambda _: None, bar=lambda _name, _counted: lambda _: None)
+    return evaluate_tree(settings, (), nobody, verdicts=verdicts)
 
 
 def test_unseen_groups_get_verdicts_of_two_lines(model, tokenizer):

@@ -16,12 +16,11 @@ from stage_a_pipeline.demo.rendering.viewpoint import SHIFT
 from stage_a_pipeline.demo.scenes import IRRELEVANT_KINDS, Scene, SceneObject
 from stage_a_pipeline.demo.training.supervision import all_states
 from stage_a_pipeline.evaluation.form import summary_defect
-from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.vocabulary import VOCABULARY
-from tests.demo.conftest import MISSION_NAMES, MISSIONS
+from tests.demo.conftest import ALL_MISSIONS, MISSIONS
 
 BOX = (0.1, 0.1, 0.4, 0.4)
-by_mission = pytest.mark.parametrize("mission", MISSIONS, ids=MISSION_NAMES)
+by_mission = pytest.mark.parametrize("mission", ALL_MISSIONS, ids=lambda mission: mission.name)
 
 
 def scenes_of(mission, count=400):
@@ -29,8 +28,8 @@ def scenes_of(mission, count=400):
     return [compose_scene(rng, mission, irrelevant_chance=0.05) for _ in range(count)]
 
 
-def test_every_packaged_mission_has_a_composition():
-    assert set(COMPOSITIONS) == set(load_missions())
+def test_every_mission_has_a_composition():
+    assert set(COMPOSITIONS) == {mission.name for mission in ALL_MISSIONS}
 
 
 @by_mission

@@ -11,7 +11,7 @@ from stage_a_pipeline.demo.training.corpus import tokenizer_corpus
 from stage_a_pipeline.demo.training.tokenizer import train_tokenizer
 from stage_a_pipeline.prompts import BRIEF_PROFILE, verdict_prompt
 from stage_a_pipeline.vocabulary import IRRELEVANT
-from tests.demo.conftest import MISSIONS
+from tests.demo.conftest import ALL_MISSIONS, MISSIONS
 
 ROWS = 8
 
@@ -67,6 +67,13 @@ def test_a_batch_depends_on_seed_and_number_alone(maker, tokenizer, kind):
     name = "answers" if batch.answers is not None else "truth"
     assert torch.equal(getattr(batch, name), getattr(again, name))
     assert not torch.equal(getattr(batch, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("kind", ["L", "B"])
+def test_training_draws_every_packaged_mission_and_no_unseen_one(maker, tokenizer, kind):
+    texts = [tokenizer.decode(row) for number in range(30) for row in maker.make(kind, number).tokens]
+    named = {mission.name for mission in ALL_MISSIONS if any(mission.name in text for text in texts)}
+    assert named == {mission.name for mission in MISSIONS}
 
 
 def test_practice_in_counting_shows_several_of_a_kind_far_more_often(maker, tokenizer):
