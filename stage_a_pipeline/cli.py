@@ -206,6 +206,17 @@ def demo_ui(folder: Path, port: int) -> None:
     serve_demo(folder, port=port)
 
 
+@demo.command("grpo")
+@click.option("--dir", "folder", type=ANY_PATH, default=Path("demo_grpo"), show_default=True)
+@click.option("--seed", type=int, default=42, show_default=True, help="Of the split and of the training.")
+@clear_errors
+def demo_grpo(folder: Path, seed: int) -> None:
+    """Train an adapter on rendered groups of a mission whose rule the built-in checkpoint does not know."""
+    from stage_a_pipeline.demo_learning import run_learning_demo
+
+    sys.exit(1 if run_learning_demo(folder, seed=seed) else 0)
+
+
 @demo.command("train")
 @click.option("--out", type=ANY_PATH, required=True, help="Folder for the checkpoint and the training state.")
 @click.option("--seed", type=int, default=11, show_default=True)

@@ -43,20 +43,20 @@ def run_demo(folder: Path) -> int:
     photos = folder / "photos"
     shutil.rmtree(folder / "output", ignore_errors=True)
     tree = write_demo_tree(photos, missions=DEMO_MISSIONS, groups=DEMO_GROUPS, seed=1, broken=1)
-    _print_step("1. Photos", f"  {tree.sentence()}")
+    print_step("1. Photos", f"  {tree.sentence()}")
     settings_file = folder / "settings.toml"
     settings_file.write_text(_DEMO_SETTINGS, encoding="utf-8")
     # The demo is the same wherever it is run, also after what the README exports.
     for variable in ENVIRONMENT:
         os.environ.pop(variable, None)
-    os.environ["DAGSTER_HOME"] = str(_dagster_home(folder))
-    _print_step("2. Pipeline", "every asset of two missions, with the built-in Qwen3-VL checkpoint")
+    os.environ["DAGSTER_HOME"] = str(dagster_home(folder))
+    print_step("2. Pipeline", "every asset of two missions, with the built-in Qwen3-VL checkpoint")
     started = time.monotonic()
     failed = materialise_with_bar(DEMO_MISSIONS, settings_file=settings_file, verbose=False)
     console.print(f"   {tree.photos / (time.monotonic() - started):.1f} photos/s, everything included")
     if not failed:
         _show_results(load_settings(environ=os.environ))
-        _print_step("4. Dagster UI", " make ui, then open http://127.0.0.1:3000")
+        print_step("4. Dagster UI", " make ui, then open http://127.0.0.1:3000")
     return failed
 
 
@@ -68,14 +68,15 @@ def serve_demo(folder: Path, *, port: int) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ENVIRONMENT},
         SETTINGS_VARIABLE: str(settings_file.absolute()),
-        "DAGSTER_HOME": str(_dagster_home(folder)),
+        "DAGSTER_HOME": str(dagster_home(folder)),
     }
     dagster = str(Path(sys.executable).with_name("dagster"))
     command = [dagster, "dev", "-m", "stage_a_pipeline.definitions", "--host", "127.0.0.1"]
     os.execve(dagster, [*command, "--port", str(port)], environment)
 
 
-def _dagster_home(folder: Path) -> Path:
+def dagster_home(folder: Path) -> Path:
+    """The demo's own DAGSTER_HOME, with its configuration."""
     home = (folder / "dagster_home").absolute()
     home.mkdir(parents=True, exist_ok=True)
     packaged = files("stage_a_pipeline.demo").joinpath("dagster.yaml").read_text("utf-8")
@@ -84,7 +85,7 @@ def _dagster_home(folder: Path) -> Path:
 
 
 def _show_results(settings: Settings) -> None:
-    _print_step("3. Results")
+    print_step("3. Results")
     for mission in DEMO_MISSIONS:
         paths = output_paths(settings.output.output_dir, mission)
         counts = read_manifest(paths.manifest).counts
@@ -107,5 +108,6 @@ def _show_results(settings: Settings) -> None:
             console.print(f"       fail reasons: {' | '.join(record.fail_reasons)}", soft_wrap=True)
 
 
-def _print_step(title: str, text: str = "") -> None:
+def print_step(title: str, text: str = "") -> None:
+    """Say what begins now."""
     console.print(Text.assemble((title, "bold"), f" {text}" if text else ""), soft_wrap=True)

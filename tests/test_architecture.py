@@ -63,7 +63,17 @@ LAYERS = (
     {"inference"},
     {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
-    {"definitions", "cli", "batch_cli", "bench_cli", "demo_tour", "grpo_cli", "grpo_terminal", "terminal"},
+    {
+        "definitions",
+        "cli",
+        "batch_cli",
+        "bench_cli",
+        "demo_learning",
+        "demo_tour",
+        "grpo_cli",
+        "grpo_terminal",
+        "terminal",
+    },
 )
 """From the bottom up: a room imports from its own layer and those before it."""
 
