@@ -55,8 +55,8 @@ output_dir = "output"
 def run_learning_demo(folder: Path, *, seed: int) -> int:
     """Render photos, summarise them, train on the groups' labels, and evaluate; returns failed missions.
 
-    An interrupted demo goes on where it stopped: photos that were summarised and steps that were taken are not
-    repeated. The seed is that of Stage-B; the photos are the same for all.
+    An interrupted demo goes on where it stopped: photos that were summarised and steps that were taken are
+    not repeated. The seed is that of Stage-B; the photos are the same for all.
     """
     tree = write_demo_tree(folder / "photos", missions=MISSIONS, groups=GROUPS, seed=1)
     print_step("1. Photos", f"  {tree.sentence()}")
