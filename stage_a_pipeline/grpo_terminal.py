@@ -73,7 +73,7 @@ def evaluate_adapter_with_bar(settings: Settings, adapter: Path | None) -> Adapt
 
 def dry_run_with_bar(settings: Settings) -> DryRun:
     """Check what training needs, and show the rewards of a few answers."""
-    require_extra()
+    require_extra(settings.grpo)
     material = gather_material(settings)
     print_material(material)
     with shard_bars() as bars:
@@ -92,7 +92,7 @@ def dry_run_with_bar(settings: Settings) -> DryRun:
 
 def export_for_swift(settings: Settings, folder: Path) -> None:
     """Write the settings' tickets and rewards for ms-swift."""
-    require_extra()
+    require_extra(settings.grpo)
     material = gather_material(settings)
     print_material(material)
     train, held_out = (

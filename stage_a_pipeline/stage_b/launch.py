@@ -19,7 +19,7 @@ from threading import Thread
 from typing import Any, Final
 
 from stage_a_pipeline.errors import ConfigurationError, TrainingError, error_of_kind
-from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.settings import GrpoSettings, Settings
 from stage_a_pipeline.stage_b.run_folder import RunFolder, read_record
 from stage_a_pipeline.stage_b.training import Trained, TrainingAudience
 from stage_a_pipeline.storage.temporary import temporary_file
@@ -36,7 +36,7 @@ def run_training(settings: Settings, audience: TrainingAudience, *, run_id: str)
     A killed or interrupted training goes on from its last checkpoint when it is run again. TrainingError,
     with the last words, when a process dies.
     """
-    require_extra()
+    require_extra(settings.grpo)
     with temporary_file() as task:
         told = {"settings": settings.model_dump(mode="json"), "run_id": run_id}
         task.write_text(json.dumps(told), "utf-8")
@@ -46,8 +46,8 @@ def run_training(settings: Settings, audience: TrainingAudience, *, run_id: str)
     return Trained(Path(found["adapter"]), folder, read_record(folder.adapter))
 
 
-def require_extra() -> None:
-    """ConfigurationError where the libraries that train are not installed."""
+def require_extra(settings: GrpoSettings) -> None:
+    """ConfigurationError where a library that trains, or that the settings name, is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("trl", "peft", "datasets", "accelerate") if find_spec(name) is None]
@@ -56,6 +56,15 @@ def require_extra() -> None:
             f"training needs {', '.join(missing)}, which the extra `grpo` has: pip install '.[grpo]' in the "
             "project's folder"
         )
+    named = {"grpo.trackers": settings.trackers}
+    if settings.rollouts != "transformers":
+        named["grpo.rollouts"] = ("vllm",)
+    for setting, packages in named.items():
+        for package in packages:
+            if find_spec(package) is None:
+                raise ConfigurationError(
+                    f"{setting} asks for {package}, which is not installed: install it beside TRL"
+                )
 
 
 def _command(settings: Settings, task: Path) -> list[str]:
@@ -74,8 +83,9 @@ def _environment(settings: Settings) -> dict[str, str]:
     environment = dict(os.environ)
     ordinals = [device.partition(":")[2] for device in settings.engine.devices if device.startswith("cuda")]
     if ordinals:
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        given = [visible[int(one)] for one in ordinals] if visible != [""] else ordinals
+        # What is not in sight the process itself finds missing, and says so.
+        visible = dict(enumerate(filter(None, environment.get("CUDA_VISIBLE_DEVICES", "").split(","))))
+        given = [visible.get(int(one), one) for one in ordinals]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(given)
     # Tokenizers warn of forks that datasets make.
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stage_a_pipeline.engines.checkpoint import Checkpoint, resolve_checkpoint
-from stage_a_pipeline.engines.loading import load_processor, load_weights
+from stage_a_pipeline.engines.loading import load_processor, load_weights, usable_device
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.answers import require_model
@@ -167,6 +168,8 @@ def _load(
 ) -> tuple[Any, LayerSelection]:
     import torch
 
+    if settings.engine.devices[0].startswith("cuda"):
+        usable_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     dtype = getattr(torch, settings.engine.dtype_on(settings.engine.devices[0]))
     model = load_weights(
         checkpoint,
