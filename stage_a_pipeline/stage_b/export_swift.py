@@ -53,7 +53,7 @@ The last {blocks} of {depth} language blocks get an adapter; the vision encoder,
 blocks stay as they are. Answers on the tickets that training never saw:
 
 ```
-swift infer --adapters output/checkpoint-N --load_data_args false --val_dataset held_out.jsonl \\
+HF_HUB_OFFLINE=1 swift infer --use_hf true --adapters output/checkpoint-N --val_dataset held_out.jsonl \\
   --temperature 0 --max_new_tokens {max_new_tokens} --result_path answers.jsonl
 ```
 

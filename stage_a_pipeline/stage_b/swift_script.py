@@ -60,6 +60,8 @@ def train_script(settings: GrpoSettings, *, model: SwiftModel, layers: LayerSele
 def _of_files() -> Iterator[str]:
     yield _option("rlhf_type", "grpo")
     yield _beside("dataset", TRAIN)
+    # Otherwise a prompt that is too long loses its beginning, the judge's task, without a word.
+    yield _option("truncation_strategy", "delete")
     yield _beside("external_plugins", PLUGIN)
     yield _beside("output_dir", OUTPUT)
     yield _option("add_version", "false")

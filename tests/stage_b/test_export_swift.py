@@ -151,6 +151,7 @@ DEFAULTS = {
     "--torch_dtype": ["bfloat16"],
     "--bf16": ["true"],
     "--fp16": ["false"],
+    "--truncation_strategy": ["delete"],
 }
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +122,17 @@ def trained(tmp_path_factory) -> Trained:
     return Trained(export, list(train), list(held_out), log)
 
 
-def swift_answers(adapter: Path, held_out: Path, folder: Path, *more: str) -> list[Answer]:
-    """What ms-swift answers on the held-out tickets, with the command that the exported README gives."""
-    swift(
-        *(f"{VENV}/bin/swift", "infer", "--adapters", adapter, "--val_dataset", held_out),
-        *("--use_hf", "true", "--temperature", "0", "--max_new_tokens", str(SETTINGS.max_new_tokens)),
-        *("--result_path", folder / "answers.jsonl", "--logprobs", "true", *more),
-    )
+def swift_answers(trained: Trained, adapter: Path, folder: Path, *more: str) -> list[Answer]:
+    """What ms-swift answers on the held-out tickets, by the command that the exported README gives."""
+    readme = trained.export.script.with_name("README.md").read_text("utf-8")
+    (command,) = re.findall(r"```\nHF_HUB_OFFLINE=1 swift (infer .*?)```", readme, re.S)
+    given = {
+        "output/checkpoint-N": str(adapter),
+        "held_out.jsonl": str(trained.export.script.with_name("held_out.jsonl")),
+        "answers.jsonl": str(folder / "answers.jsonl"),
+    }
+    words = [given.get(word, word) for word in shlex.split(command.replace("\\\n", ""))]
+    swift(f"{VENV}/bin/swift", *words, "--logprobs", "true", *more)
     lines = (folder / "answers.jsonl").read_text("utf-8").splitlines()
     return [
         Answer(line["response"], tuple(token["logprob"] for token in line["logprobs"]["content"]))
@@ -173,14 +178,20 @@ def logged(trained: Trained) -> list[dict]:
     return [line for line in lines if "reward" in line]
 
 
-def completions(trained: Trained) -> list[dict]:
+def completions(output: Path, *, steps: int = SETTINGS.max_steps) -> list[dict]:
     """One row per answer that was learned from."""
     # The last step is written again when training ends.
-    lines = (trained.output / "completions.jsonl").read_text("utf-8").splitlines()[: SETTINGS.max_steps]
+    lines = (output / "completions.jsonl").read_text("utf-8").splitlines()[:steps]
     rows = []
     for columns in map(json.loads, lines):
         rows += [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return rows
+
+
+def tickets_by_prompt(trained: Trained) -> dict[str, dict]:
+    """The tickets to learn from, by what the checkpoint's own template makes of their chats."""
+    template = load_processor(resolve_checkpoint("builtin")).tokenizer.apply_chat_template
+    return {template(row["prompt"], add_generation_prompt=True, tokenize=False): row for row in trained.train}
 
 
 def test_every_step_logs_the_three_rewards_and_their_weighted_sum(trained):
@@ -197,12 +208,8 @@ def test_something_was_learned_from(trained):
 
 
 def test_each_answer_earned_what_our_rewards_give_it(trained):
-    tokenizer = load_processor(resolve_checkpoint("builtin")).tokenizer
-    by_prompt = {
-        tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False): row
-        for row in trained.train
-    }
-    answers = completions(trained)
+    by_prompt = tickets_by_prompt(trained)
+    answers = completions(trained.output)
     assert len(answers) == SETTINGS.max_steps * SETTINGS.gradient_accumulation * SETTINGS.num_generations
     # ms-swift's template of the chat is not the checkpoint's own: the prompts must be the same all the same.
     rows = [by_prompt[answer["prompt"]] for answer in answers]
@@ -244,7 +251,7 @@ def test_what_ms_swift_merges_differs_in_the_selected_modules_alone_and_is_what_
 
 
 def test_the_adapter_of_ms_swift_answers_the_same_with_us(trained, tmp_path):
-    theirs = swift_answers(trained.adapter, trained.export.script.with_name("held_out.jsonl"), tmp_path)
+    theirs = swift_answers(trained, trained.adapter, tmp_path)
     ours = our_answers(trained.adapter, trained.held_out)
     assert unlikeness(ours, theirs) < NEAR
     assert unlikeness(ours, our_answers(None, trained.held_out)) > 100 * NEAR
@@ -265,14 +272,24 @@ def test_an_adapter_of_ours_answers_the_same_with_ms_swift(trained, tmp_path, ta
     )
     get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
     theirs = swift_answers(
+        trained,
         tmp_path / "adapter",
-        trained.export.script.with_name("held_out.jsonl"),
         tmp_path,
         *("--model", str(checkpoint.folder), "--model_type", "qwen3_vl", "--torch_dtype", "float32"),
     )
     ours = our_answers(tmp_path / "adapter", trained.held_out)
     assert unlikeness(ours, theirs) < NEAR
     assert unlikeness(ours, our_answers(None, trained.held_out)) > 100 * NEAR
+
+
+def test_a_prompt_that_is_too_long_is_replaced_by_another_and_told_but_never_cut(trained):
+    output = trained.output.with_name("short")
+    said = swift(
+        *("bash", trained.export.script, "--max_length", "150", "--max_steps", "2", "--output_dir", output),
+        SWIFT=f"{VENV}/bin/swift",
+    )
+    assert "is larger than the max_length(150)" in said
+    assert {answer["prompt"] for answer in completions(output, steps=2)} <= set(tickets_by_prompt(trained))
 
 
 def test_training_goes_on_from_a_checkpoint_of_its_own(trained):
