@@ -39,8 +39,9 @@ def arguments(script: Path, tmp_path: Path, *more: str) -> list[str]:
     program.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
     program.chmod(0o755)
     run = subprocess.run(
-        ["bash", str(script), *more],
-        env={**os.environ, "SWIFT": str(program), "CDPATH": "/"},
+        ["bash", f"{script.parent.name}/{script.name}", *more],
+        # With CDPATH, cd says where it went.
+        env={**os.environ, "SWIFT": str(program), "CDPATH": str(script.parent.parent)},
         cwd=script.parent.parent,
         capture_output=True,
         check=True,
