@@ -1,4 +1,4 @@
-"""The demo of Stage-B on the command line: a mission whose rule the built-in checkpoint has to learn."""
+"""The demo of Stage-B on the command line: missions whose rules the built-in checkpoint has to learn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings, 
 from stage_a_pipeline.storage import atomic_write
 from stage_a_pipeline.terminal import console, materialise_with_bar
 
-MISSIONS: Final = ("RRU接地检查", "RRU线缆")
-"""One whose rule is hidden from the checkpoint, and one that it knows and must not forget."""
-GROUPS: Final = 160
+MISSIONS: Final = ("RRU接地检查", "BBU布线检查")
+"""Both pass by rules that the checkpoint has never seen."""
+GROUPS: Final = 150
+_TREE_SEED: Final = 34
+"""Of a tree whose groups have ten photos at most: prompts of many photos take a CPU long."""
 _SETTINGS: Final = """\
 # Settings of the demo of Stage-B. docs/stage-b.md explains those of [grpo].
 
@@ -42,9 +44,9 @@ prompts_per_step = 8
 gradient_accumulation = 1
 learning_rate = 1e-3
 warmup_steps = 5
-max_steps = 60
+max_steps = 120
 max_new_tokens = 48
-temperature = 1.2
+temperature = 1.3
 top_p = 1.0
 
 [output]
@@ -58,7 +60,7 @@ def run_learning_demo(folder: Path, *, seed: int) -> int:
     An interrupted demo goes on where it stopped: photos that were summarised and steps that were taken are
     not repeated. The seed is that of Stage-B; the photos are the same for all.
     """
-    tree = write_demo_tree(folder / "photos", missions=MISSIONS, groups=GROUPS, seed=1)
+    tree = write_demo_tree(folder / "photos", missions=MISSIONS, groups=GROUPS, seed=_TREE_SEED)
     print_step("1. Photos", f"  {tree.sentence()}")
     settings = _settings(folder, seed)
     print_step("2. Stage-A", " every photo summarised by the built-in Qwen3-VL checkpoint")
@@ -67,7 +69,7 @@ def run_learning_demo(folder: Path, *, seed: int) -> int:
     if failed:
         return failed
     _print_seconds("Stage-A", started)
-    print_step("3. Stage-B", f" GRPO on the groups' labels; {MISSIONS[0]} passes by a rule that is new to it")
+    print_step("3. Stage-B", " GRPO on the groups' labels, which follow rules that are new to the checkpoint")
     started = time.monotonic()
     train_with_bar(settings)
     _print_seconds("training", started)
