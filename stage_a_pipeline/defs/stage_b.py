@@ -1,7 +1,6 @@
 """Stage-B's assets: the tickets of all missions, the adapter that learns from them, how well it judges."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,8 @@ from stage_a_pipeline.adapters.evaluation import AdapterEvaluation, evaluate_ada
 from stage_a_pipeline.adapters.training import train_on_devices
 from stage_a_pipeline.defs.by_mission import ONE_RUN
 from stage_a_pipeline.defs.delivery import stage_a_jsonl
+from stage_a_pipeline.defs.kubernetes import training_tags
+from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.previews import picture_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.defs.stage_b_checks import (
@@ -28,14 +29,16 @@ from stage_a_pipeline.defs.stage_b_previews import (
 )
 from stage_a_pipeline.evaluation.asked import Audience
 from stage_a_pipeline.inference.metrics import counted
+from stage_a_pipeline.stage_b.bootstrap import Estimate
 from stage_a_pipeline.stage_b.display import quality_sentences
 from stage_a_pipeline.stage_b.material import Material, gather_material
 from stage_a_pipeline.stage_b.metrics_file import read_metrics
 from stage_a_pipeline.stage_b.reward_picture import reward_picture
-from stage_a_pipeline.stage_b.scores import Shares
+from stage_a_pipeline.stage_b.scores import MEASURES, Compared
 from stage_a_pipeline.stage_b.training import Trained, TrainingAudience
 
 GROUP = "stage_b"
+_ON_ALL_DEVICES = training_tags(SETTINGS_AT_LOAD)
 _DIGITS = 4
 """Of shares: Dagster shows all that a number has."""
 
@@ -53,7 +56,7 @@ def stage_b_dataset(
 ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # as the other assets have it
     """The tickets of all delivered files: which teach, which judge, and what is odd about them.
 
-    Left out, and all of Stage-B behind it, in a run of missions: that they are summarised starts no training.
+    A run of missions leaves it out, and all of Stage-B with it: photos that are summarised start no training.
     """
     if context.has_partition_key or context.has_partition_key_range:
         context.log.info("Stage-B is no part of a mission's run: materialise its assets without a partition")
@@ -71,6 +74,7 @@ def stage_b_dataset(
     group_name=GROUP,
     check_specs=ADAPTER_CHECKS,
     kinds={"pytorch"},
+    op_tags=_ON_ALL_DEVICES,
     backfill_policy=ONE_RUN,
     code_version="1",
 )
@@ -96,6 +100,7 @@ def stage_b_adapter(
     group_name=GROUP,
     check_specs=EVALUATION_CHECKS,
     kinds={"json"},
+    op_tags=_ON_ALL_DEVICES,
     backfill_policy=ONE_RUN,
     code_version="1",
 )
@@ -148,8 +153,7 @@ def _evaluation_metadata(evaluation: AdapterEvaluation) -> dict[str, Any]:
     pictures = evaluation.pictures()
     return {
         "tickets": total.after.tickets,
-        **_share_metadata("before", total.before.shares),
-        **_share_metadata("after", total.after.shares),
+        **_share_metadata(total),
         "best_accuracy": round(evaluation.best_accuracy, _DIGITS),
         "suspected_labels": evaluation.suspects.count,
         "verdicts": verdicts_preview(total),
@@ -161,9 +165,13 @@ def _evaluation_metadata(evaluation: AdapterEvaluation) -> dict[str, Any]:
     }
 
 
-def _share_metadata(side: str, shares: Shares) -> dict[str, Any]:
-    found = {field.name: getattr(shares, field.name) for field in fields(shares)}
+def _share_metadata(total: Compared) -> dict[str, Any]:
+    """Bare numbers, which Dagster plots over evaluations."""
+    sides = {"before": total.before.shares, "after": total.after.shares}
     return {
-        f"{name}_{side}": dg.MetadataValue.null() if share is None else round(share.value, _DIGITS)
-        for name, share in found.items()
+        f"{name}_{side}": _share(getattr(shares, name)) for name in MEASURES for side, shares in sides.items()
     }
+
+
+def _share(estimate: Estimate | None) -> dg.MetadataValue[Any] | float:
+    return dg.MetadataValue.null() if estimate is None else round(estimate.value, _DIGITS)

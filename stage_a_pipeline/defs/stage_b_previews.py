@@ -18,7 +18,7 @@ NOT_COMPARED: Final = (
 _SUSPECTS_SHOWN = 12
 # Few and short: a wider table is cut off on the asset's page.
 _SURVEY_COLUMNS = (
-    "mission", "tickets", "pass", "fail", "both labels", "opposite pairs", "best accuracy", "photos",
+    "mission", "tickets", "pass", "fail", "both labels", "opposite pairs", "best accuracy", "photos, median",
 )  # fmt: skip
 _NAMES = tuple(name.replace("_", " ") for name in MEASURES)
 
@@ -68,8 +68,8 @@ def suspects_preview(suspects: Suspects) -> dg.MarkdownMetadataValue:
 
 def _survey_row(one: MissionSurvey) -> Sequence[str]:
     counts = (one.tickets, one.passes, one.fails, one.resubmissions, one.contradictions)
-    photos = f"{one.group_median:g} (most {one.group_max:,})"
-    return plain_text(one.mission), *(f"{count:,}" for count in counts), f"{one.best_accuracy:.1%}", photos
+    figures = f"{one.best_accuracy:.1%}", f"{one.group_median:g}"
+    return plain_text(one.mission), *(f"{count:,}" for count in counts), *figures
 
 
 def _mission_cells(compared: Compared) -> Iterator[str]:

@@ -151,7 +151,7 @@ def test_tables_show_shares_as_percentages_and_a_dash_for_those_of_nothing():
 
 def test_a_mission_s_tickets_are_a_row_of_counts_and_percentages():
     (row,) = rows(survey_preview(survey_tickets(tickets("ppf"))))
-    assert row == [MISSION, "3", "2", "1", "0", "2", "66.7%", "1 (most 1)"]
+    assert row == [MISSION, "3", "2", "1", "0", "2", "66.7%", "1"]
 
 
 def test_suspects_are_listed_with_their_reason_as_text_and_none_are_told_in_words():
