@@ -17,8 +17,6 @@ from stage_a_pipeline.stage_b.wording import counted, points
 
 _WARN = dg.AssetCheckSeverity.WARN
 _MIN_RARER_SHARE = 0.1
-_ROUNDING = 1e-9
-"""What a difference of shares may be off, where nothing changed."""
 
 DATASET_CHECKS = [
     dg.AssetCheckSpec(
@@ -119,7 +117,7 @@ def check_evaluation(
     )
     yield dg.AssetCheckResult(
         check_name="accuracy_not_below_the_start",
-        passed=gained.value >= -_ROUNDING,
+        passed=gained.value >= 0,
         description=f"accuracy changed by {points(gained)} points",
     )
     yield _check_summaries(summaries, settings)
