@@ -7,6 +7,7 @@ from stage_a_pipeline.defs.launch import (
     CHECKS,
     MISSION_JOB,
     STAGE_B_ASSETS,
+    STAGE_B_CHECKS,
     STAGE_B_JOB,
     default_executor,
     default_resources,
@@ -14,7 +15,7 @@ from stage_a_pipeline.defs.launch import (
 
 defs = dg.Definitions(
     assets=[*ASSETS, *STAGE_B_ASSETS],
-    asset_checks=CHECKS,
+    asset_checks=[*CHECKS, *STAGE_B_CHECKS],
     jobs=[MISSION_JOB, STAGE_B_JOB],
     resources=default_resources(),
     executor=default_executor(),

@@ -98,8 +98,8 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
         def notice(self, log: object, sentence: str) -> None:  # noqa: ARG002 - bars need no log
             notices.show(sentence)
 
-        def listener(self, log: object, shard: str) -> ProgressListener:  # noqa: ARG002 - bars need no log
-            return bar_listener(bars, shard, asked=asked)
+        def listener(self, log: object, name: str, counted: str = "photos") -> ProgressListener:  # noqa: ARG002 - bars need no log
+            return bar_listener(bars, name, counted, asked=asked)
 
     failed, asked = 0, dict[str, ShardMetrics]()
     with shard_bars(hidden=verbose) as bars:

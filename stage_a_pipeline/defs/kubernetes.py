@@ -17,10 +17,14 @@ def shard_tags(settings: Settings) -> Mapping[str, Any]:
     return _gpus(max(map(len, _gpus_by_device(settings)), default=0), settings)
 
 
+def training_tags(settings: Settings) -> Mapping[str, Any]:
+    """Tags of an op that works on all devices at once: in a pod of its own, the GPUs of all of them."""
+    return _gpus(len(set().union(*_gpus_by_device(settings))), settings)
+
+
 def run_tags(settings: Settings) -> Mapping[str, Any]:
     """Tags of a job: the pod of its run holds a GPU per device, unless steps have pods of their own."""
-    own_pods = settings.execution.executor == "k8s"
-    return _gpus(0 if own_pods else len(set().union(*_gpus_by_device(settings))), settings)
+    return {} if settings.execution.executor == "k8s" else training_tags(settings)
 
 
 def pod_per_step() -> dg.ExecutorDefinition:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a, stage_b
+from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a, stage_b, stage_b_checks
 from stage_a_pipeline.defs.io_managers import ParquetStore
 from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
@@ -27,6 +27,7 @@ ASSETS: Final = [
     evaluation.stage_a_evaluation,
 ]
 STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
+STAGE_B_CHECKS: Final = [stage_b_checks.stage_b_tickets_are_sound]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",

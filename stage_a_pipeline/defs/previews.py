@@ -30,10 +30,10 @@ def groups_preview(groups: Sequence[Group], photos: PhotoSource) -> dg.MarkdownM
     """The first groups of each label, with their first photo."""
     chosen = [*_first(groups, "fail"), *_first(groups, "pass")]
     rows = (
-        (_thumbnail(group.images[0], photos), _text(group.group_id), group.label, str(len(group.images)))
+        (_thumbnail(group.images[0], photos), plain_text(group.group_id), group.label, str(len(group.images)))
         for group in chosen
     )
-    return _markdown(("photo", "group", "label", "photos"), rows)
+    return markdown_table(("photo", "group", "label", "photos"), rows)
 
 
 def outcomes_preview(outcomes: Iterable[Outcome], photos: PhotoSource) -> dg.MarkdownMetadataValue:
@@ -45,12 +45,12 @@ def outcomes_preview(outcomes: Iterable[Outcome], photos: PhotoSource) -> dg.Mar
     rows = (
         (
             _thumbnail(outcome.ref.image, photos),
-            _text(f"{outcome.ref.group.group_id}/{outcome.ref.image.name}"),
-            _text(_what_became(outcome)),
+            plain_text(f"{outcome.ref.group.group_id}/{outcome.ref.image.name}"),
+            plain_text(_what_became(outcome)),
         )
         for outcome in shown
     )
-    return _markdown(("photo", "file", "outcome"), rows)
+    return markdown_table(("photo", "file", "outcome"), rows)
 
 
 def records_preview(records: Iterable[GroupRecord]) -> dg.TableMetadataValue:
@@ -86,20 +86,34 @@ def attributes_preview(
     """Recall, precision and counts of each attribute, in the given order."""
     rows = (
         (
-            _text(name),
+            plain_text(name),
             *map(percent, (scores.recall, scores.precision, scores.count_accuracy)),
             str(scores.true),
             str(scores.said),
         )
         for name, scores in attributes
     )
-    return _markdown(("attribute", "recall", "precision", "equal counts", "true", "said"), rows)
+    return markdown_table(("attribute", "recall", "precision", "equal counts", "true", "said"), rows)
 
 
 def picture_preview(svg: str, name: str) -> dg.MarkdownMetadataValue:
     """An SVG document as an inline picture."""
     encoded = base64.b64encode(svg.encode("utf-8", "replace")).decode()
     return dg.MetadataValue.md(f"![{name}](data:image/svg+xml;base64,{encoded})")
+
+
+def plain_text(text: str) -> str:
+    """Text that neither Markdown nor HTML gives a meaning to, on one line of a table."""
+    line = " ".join(text.split())
+    shortened = line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
+    escaped = html.escape(shortened, quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in escaped)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.MarkdownMetadataValue:
+    """A table; what its cells take from files or models is plain_text."""
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    return dg.MetadataValue.md("\n".join(lines))
 
 
 def _first(groups: Sequence[Group], label: str) -> list[Group]:
@@ -118,16 +132,3 @@ def _thumbnail(image: Image, photos: PhotoSource) -> str:
     except PhotoError as error:
         return f"({error.reason})"
     return f"![photo](data:image/jpeg;base64,{encoded})"
-
-
-def _text(text: str) -> str:
-    """Text that neither Markdown nor HTML gives a meaning to, on one line of a table."""
-    line = " ".join(text.split())
-    shortened = line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
-    escaped = html.escape(shortened, quote=False)
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~" else letter for letter in escaped)
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.MarkdownMetadataValue:
-    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-    return dg.MetadataValue.md("\n".join(lines))

@@ -72,6 +72,6 @@ class LogProgress:
         log.info(f"{name}: {metrics.sentence()}")
         return outcomes, metrics
 
-    def listener(self, log: dg.DagsterLogManager, shard: str) -> ProgressListener:
-        """A listener for one shard."""
-        return progress_lines(log.info, shard, every_seconds=self._every)
+    def listener(self, log: dg.DagsterLogManager, name: str, counted: str = "photos") -> ProgressListener:
+        """A listener for one shard, or for something else that is counted."""
+        return progress_lines(log.info, name, counted, every_seconds=self._every)

@@ -118,13 +118,14 @@ class Progress:
         """Seconds until the shard is done at the present rate; None while there is no rate."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
-    def sentence(self) -> str:
-        """One line for a log."""
+    def sentence(self, counted: str = "photos") -> str:
+        """One line for a log; only photos are rejected, or reused."""
         eta = self.eta_seconds
         left = f", about {eta:.0f} s left" if eta is not None and self.done < self.total else ""
+        ended = f", {self.metrics.reused} reused, {self.metrics.rejected} rejected"
         return (
-            f"{self.done} of {self.total} photos, {self.rate:.1f} photos/s, "
-            f"{self.metrics.reused} reused, {self.metrics.rejected} rejected{left}"
+            f"{self.done} of {self.total} {counted}, {self.rate:.1f} {counted}/s"
+            f"{ended if counted == 'photos' else ''}{left}"
         )
 
 
@@ -133,16 +134,25 @@ ProgressListener = Callable[[Progress], None]
 
 
 def counted(listener: ProgressListener) -> Callable[[int, int], None]:
-    """What tells a listener of other things than photos: how many are done, and of how many."""
-    started = time.monotonic()
+    """What tells a listener of other things than photos: how many are done, and of how many.
+
+    It is first told of those that were done before.
+    """
+    started, before = 0.0, -1
 
     def tell(done: int, total: int) -> None:
-        listener(Progress(total, ShardMetrics(photos=done, seconds=time.monotonic() - started)))
+        nonlocal started, before
+        if before < 0:
+            started, before = time.monotonic(), done
+        metrics = ShardMetrics(photos=done, reused=before, seconds=time.monotonic() - started)
+        listener(Progress(total, metrics))
 
     return tell
 
 
-def progress_lines(say: Callable[[str], None], name: str, *, every_seconds: float = 10.0) -> ProgressListener:
+def progress_lines(
+    say: Callable[[str], None], name: str, counted: str = "photos", *, every_seconds: float = 10.0
+) -> ProgressListener:
     """A listener that says a line at the start, at the end, and so often in between."""
     last_told = -every_seconds
 
@@ -150,6 +160,6 @@ def progress_lines(say: Callable[[str], None], name: str, *, every_seconds: floa
         nonlocal last_told
         if progress.done == progress.total or progress.metrics.seconds - last_told >= every_seconds:
             last_told = progress.metrics.seconds
-            say(f"{name}: {progress.sentence()}")
+            say(f"{name}: {progress.sentence(counted)}")
 
     return tell

@@ -88,6 +88,8 @@ def answer_in_batches(
     # The longest first: one that has no room shows at once, and rows of a batch are about as long.
     waiting = sorted(range(len(chats)), key=lambda place: -len(chats[place]))
     answers = [""] * len(chats)
+    if progress is not None:
+        progress(0, len(chats))
     while waiting:
         batch = waiting[:batch_size]
         try:

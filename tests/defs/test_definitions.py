@@ -13,6 +13,7 @@ CHAIN = [
     "enriched_records",
     "stage_a_jsonl",
 ]
+STAGE_B = ["stage_b_dataset", "stage_b_adapter", "stage_b_evaluation"]
 
 
 def test_definitions_load_and_validate():
@@ -22,9 +23,9 @@ def test_definitions_load_and_validate():
 def test_the_assets_and_their_order():
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        *CHAIN, "fail_reasons", "stage_a_evaluation",
+        *CHAIN, *STAGE_B, "fail_reasons", "stage_a_evaluation",
     }  # fmt: skip
-    for upstream, downstream in itertools.pairwise(CHAIN):
+    for upstream, downstream in itertools.pairwise([*CHAIN, *STAGE_B]):
         assert dg.AssetKey(upstream) in graph.get(dg.AssetKey(downstream)).parent_keys
     assert dg.AssetKey("fail_reasons") in graph.get(dg.AssetKey("enriched_records")).parent_keys
     assert graph.get(dg.AssetKey("stage_a_evaluation")).parent_keys == {
@@ -39,7 +40,21 @@ def test_missions_are_the_partitions():
         partitions = graph.get(dg.AssetKey(key)).partitions_def
         assert partitions is not None
         assert partitions.get_partition_keys() == list(load_missions())
-    assert graph.get(dg.AssetKey("fail_reasons")).partitions_def is None
+    for key in ("fail_reasons", *STAGE_B):
+        assert graph.get(dg.AssetKey(key)).partitions_def is None
+
+
+def test_the_missions_job_trains_nothing_and_nothing_trains_by_itself():
+    jobs = {
+        name: {key.to_user_string() for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
+        for name in ("stage_a_mission", "stage_b")
+    }
+    assert jobs == {
+        "stage_a_mission": {*CHAIN, "fail_reasons", "stage_a_evaluation"},
+        "stage_b": set(STAGE_B),
+    }
+    graph = defs.resolve_asset_graph()
+    assert not any(graph.get(key).automation_condition for key in graph.get_all_asset_keys())
 
 
 def test_contract_checks_block_and_warnings_do_not():
@@ -53,11 +68,13 @@ def test_contract_checks_block_and_warnings_do_not():
         "records_cover_their_images",
         "jsonl_keeps_the_contract",
         "counts_agree",
+        "frozen_weights_unchanged",
     }
     assert {name for name, blocks in blocking.items() if not blocks} == {
         "no_duplicate_tickets", "labels_are_balanced", "few_groups_are_rejected", "fail_reasons_match",
         "answers_are_valid", "answers_match_exactly", "attributes_are_told", "weakest_attribute_is_told",
-        "irrelevant_photos_are_told",
+        "irrelevant_photos_are_told", "both_labels_are_there", "labels_do_not_contradict",
+        "verdicts_have_their_form", "accuracy_not_below_the_start", "stage_a_quality_kept",
     }  # fmt: skip
 
 

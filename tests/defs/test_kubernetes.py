@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 from dagster._config import process_config
 
-from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags, shard_tags
+from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags, shard_tags, training_tags
 from stage_a_pipeline.settings import Settings, load_settings
 from tests.deploy.chart import KUBERNETES, VALUES, container_of, job_manifest, merged
 from tests.deploy.conftest import ROOT
@@ -50,6 +50,7 @@ def test_on_a_cpu_nobody_asks_for_a_gpu():
         on_cpu = settings(STAGE_A_EXECUTOR=executor)
         assert not shard_tags(on_cpu)
         assert not run_tags(on_cpu)
+        assert not training_tags(on_cpu)
 
 
 def test_with_a_pod_per_run_the_job_asks_for_as_many_gpus_as_there_are_devices():
@@ -64,6 +65,29 @@ def test_with_a_pod_per_step_the_op_that_summarises_asks_for_one_gpu_and_the_job
     values = merged(*VALUES["gpu per step"])
     assert limits(values, shard_tags(chosen)) == {"memory": "32Gi", "nvidia.com/gpu": "1"}
     assert limits(values, run_tags(chosen)) == {"memory": "32Gi"}
+
+
+def test_with_a_pod_per_step_a_training_asks_for_the_gpus_of_all_devices():
+    chosen = settings(STAGE_A_EXECUTOR="k8s", STAGE_A_DEVICES="cuda:0,cuda:1")
+    values = merged(*VALUES["gpu per step"])
+    assert limits(values, training_tags(chosen)) == {"memory": "32Gi", "nvidia.com/gpu": "2"}
+
+
+def test_the_assets_that_train_and_judge_carry_the_tags_of_a_training():
+    names = ("stage_b_dataset", "stage_b_adapter", "stage_b_evaluation")
+    code = (
+        "from stage_a_pipeline.definitions import defs\n"
+        f"for name in {names}:\n"
+        "    print('dagster-k8s/config' in defs.resolve_assets_def(name).op.tags)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"STAGE_A_DEVICES": "cuda:0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True", "True"]
 
 
 def test_a_device_of_two_gpus_asks_for_two(tmp_path):

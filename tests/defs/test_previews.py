@@ -92,5 +92,5 @@ def test_attributes_are_rows_of_shares_and_counts_with_their_names_as_text():
 
 
 def test_a_picture_is_inline_and_holds_no_markup_of_its_own():
-    markdown = picture_preview("<svg>中</svg>").value
+    markdown = picture_preview("<svg>中</svg>", "confusions").value
     assert re.fullmatch(r"!\[confusions\]\(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+\)", markdown)

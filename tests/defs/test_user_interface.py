@@ -12,12 +12,14 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from stage_a_pipeline.jsonl import output_paths
+from stage_a_pipeline.stage_b.run_folder import RunFolder
 from stage_a_pipeline.storage import device_lease
 from tests.conftest import BRACKETS, write_groups
 
@@ -131,6 +133,16 @@ def server(workplace):
 
 
 def launch(server: Server, mission: str, **settings: object) -> str:
+    """Start the run of a mission's partition, as the UI does; returns its id."""
+    tags = [{"key": "dagster/partition", "value": mission}]
+    return launch_job(
+        server, "__ASSET_JOB", settings, tags, assetSelection=[{"path": [name]} for name in ASSETS]
+    )
+
+
+def launch_job(
+    server: Server, job: str, settings: Mapping[str, object], tags: Sequence[object] = (), **selection: object
+) -> str:
     location = server.query("{ workspaceOrError { ... on Workspace { locationEntries { name } } } }")[
         "workspaceOrError"
     ]["locationEntries"][0]["name"]
@@ -138,12 +150,12 @@ def launch(server: Server, mission: str, **settings: object) -> str:
         "selector": {
             "repositoryLocationName": location,
             "repositoryName": "__repository__",
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": [name]} for name in ASSETS],
+            "pipelineName": job,
+            **selection,
         },
         "mode": "default",
         "runConfigData": json.dumps({"resources": {"settings": {"config": settings}}}),
-        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": mission}]},
+        "executionMetadata": {"tags": list(tags)},
     }
     launched = server.query(LAUNCH, execution=execution)["launchPipelineExecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
@@ -187,6 +199,16 @@ def workers(workplace):
     ]
 
 
+def trainings(workplace):
+    """Processes that train with the workplace's settings."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if "stage_a_pipeline.stage_b.process" in (process.info["cmdline"] or ())
+        and (process.info["environ"] or {}).get("DAGSTER_HOME") == str(workplace / "home")
+    ]
+
+
 def test_a_run_that_is_cancelled_ends_its_workers_and_keeps_what_is_finished(server, workplace):
     output = workplace / "cancelled"
     settings = {
@@ -210,6 +232,42 @@ def test_a_run_that_is_cancelled_ends_its_workers_and_keeps_what_is_finished(ser
     settings["engine"]["fake_faults"] = faults(workplace, "")
     assert wait_for(server, launch(server, BRACKETS, **settings)) == "SUCCESS"
     assert journal.read_bytes().count(b"\n") == 6, "no finished photo is asked again"
+
+
+def test_a_training_that_is_cancelled_ends_its_process_and_can_go_on(server, workplace):
+    output = workplace / "training"
+    delivered = output_paths(output, BRACKETS).jsonl
+    delivered.parent.mkdir()
+    tickets = [
+        {"mission": BRACKETS, "group_id": f"QC-{n}", "label": ("pass", "fail")[n % 2], "images": ["1.jpg"],
+         "per_image": {"image_1": "无关图片"}}
+        for n in range(20)
+    ]  # fmt: skip
+    delivered.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in tickets), "utf-8")
+    settings = {
+        "engine": {"engine": "refill"},
+        "output": {"output_dir": str(output)},
+        "grpo": {
+            "max_steps": 500,
+            "save_steps": 1,
+            "num_generations": 2,
+            "max_new_tokens": 4,
+            "warmup_steps": 0,
+        },
+    }
+    run_id = launch_job(server, "stage_b", settings)
+    deadline = time.monotonic() + 90
+    while not list(output.glob("stage_b/runs/*/checkpoints/*/whole")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    (training,) = trainings(workplace)
+    server.query(TERMINATE, id=run_id)
+    assert wait_for(server, run_id, 60) == "CANCELED"
+    assert not psutil.wait_procs([training], timeout=15)[1]
+    with device_lease(workplace / "leases", "cpu", on_wait=pytest.fail):
+        pass
+    (run,) = (output / "stage_b" / "runs").iterdir()
+    assert RunFolder(output / "stage_b", run.name).last_checkpoint() is not None
+    assert not (run / "adapter").exists()
 
 
 def test_a_re_execution_from_failure_runs_the_failed_shard_only(server, workplace):

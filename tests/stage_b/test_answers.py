@@ -21,7 +21,7 @@ def answers_with_room_for(rows, count=7, batch_size=4):
         chats, generate, batch_size=batch_size, progress=lambda *counts: told.append(counts)
     )
     assert answers == [f"{length} tokens" for length in range(1, count + 1)]
-    assert told[-1] == (count, count)
+    assert (told[0], told[-1]) == ((0, count), (count, count))
     return sizes
 
 
