@@ -116,7 +116,8 @@ def _engine(engine: EngineSettings, audience: Audience) -> EngineSettings:
     return EngineSettings(
         engine=_HERE,
         checkpoint=engine.checkpoint,
-        devices=engine.devices,
+        # Of a model split over several devices, the first.
+        devices=tuple(device.partition("+")[0] for device in engine.devices),
         dtype=engine.dtype,
         max_new_tokens=engine.max_new_tokens,
         max_pixels=engine.max_pixels,

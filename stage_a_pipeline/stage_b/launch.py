@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: one, or for several devices, one each through accelerate.
+"""Trainings in processes of their own: one, or for several devices, one each through torch's launcher.
 
 TRL sets seeds, environment variables and devices for its whole process, and a training that crashes takes
 its process along: neither is for the process of a Dagster run.
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from stage_a_pipeline.errors import ConfigurationError, TrainingError, error_of_kind
 from stage_a_pipeline.settings import GrpoSettings, Settings
@@ -71,21 +71,22 @@ def _command(settings: Settings, task: Path) -> list[str]:
     devices = settings.engine.devices
     if len(devices) == 1:
         return [sys.executable, "-m", _MODULE, str(task)]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(len(devices))]
-    on_cpu = ["--cpu"] if devices[0].startswith("cpu") else ["--multi_gpu"]
-    quiet = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    # Port 0 is any that is free.
-    return [*launch, *on_cpu, *quiet, "--main_process_port", "0", "-m", _MODULE, str(task)]
+    # torch's own launcher: accelerate's starts a single process where it is told to stay on CPUs.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(len(devices))]
+    # A free port, and an address that needs no name of this machine.
+    return [*launch, "--standalone", "--local_addr", "127.0.0.1", "-m", _MODULE, str(task)]
 
 
 def _environment(settings: Settings) -> dict[str, str]:
     """This process's, with only the GPUs of the settings in sight: trainers take all that they see."""
     environment = dict(os.environ)
-    ordinals = [device.partition(":")[2] for device in settings.engine.devices if device.startswith("cuda")]
+    devices = [device.partition("+")[0] for device in settings.engine.devices]
+    ordinals = [device.partition(":")[2] for device in devices if device.startswith("cuda")]
     if ordinals:
-        # What is not in sight the process itself finds missing, and says so.
-        visible = dict(enumerate(filter(None, environment.get("CUDA_VISIBLE_DEVICES", "").split(","))))
-        given = [visible.get(int(one), one) for one in ordinals]
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        # A GPU that is not there hides all that are named behind it; training tells how many are there.
+        known = dict(enumerate(visible)) if visible != [""] else {}
+        given = [known.get(int(one), "-1") if known else one for one in ordinals]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(given)
     # Tokenizers warn of forks that datasets make.
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -114,6 +115,7 @@ def _started(command: Sequence[str], environment: dict[str, str]) -> Iterator[su
 
 def _end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
+    assert process.stdout is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
     with suppress(subprocess.TimeoutExpired):
@@ -121,16 +123,17 @@ def _end(process: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    process.stdout.close()
 
 
 def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[str, Any]:
-    """What the process tells, until it is done; raises what it raised."""
+    """What the process tells until it has ended; raises what it raised."""
     assert process.stdout is not None
     assert process.stderr is not None
     words: deque[str] = deque(maxlen=_TAIL)
-    reader = Thread(target=words.extend, args=(process.stderr,), daemon=True)
+    reader = Thread(target=_remember, args=(process.stderr, words), daemon=True)
     reader.start()
-    unexpected = ""
+    unexpected, done = "", None
     for line in process.stdout:
         message: dict[str, Any] = json.loads(line)
         match message["event"]:
@@ -145,7 +148,10 @@ def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[
             case "unexpected":
                 unexpected = message["message"]
             case "done":
-                return message
+                # Not the end: trackers still send what they hold.
+                done = message
+    if done is not None:
+        return done
     code = process.wait()
     reader.join(_GRACE_SECONDS)
     raise TrainingError(
@@ -153,6 +159,11 @@ def _listen(process: subprocess.Popen[str], audience: TrainingAudience) -> dict[
         "again to go on after the last checkpoint. Its last words: "
         f"{' | '.join(map(str.strip, words)) or 'none'}"
     )
+
+
+def _remember(spoken: IO[str], words: deque[str]) -> None:
+    with spoken:
+        words.extend(spoken)
 
 
 def _cause(code: int) -> str:

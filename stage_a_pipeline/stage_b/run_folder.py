@@ -18,6 +18,7 @@ from typing import Final
 
 from stage_a_pipeline.errors import InputError
 from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
+from stage_a_pipeline.storage.temporary import temporary_name
 
 ADAPTER: Final = "adapter"
 RECORD: Final = "stage_b.json"
@@ -28,6 +29,7 @@ _TRAINED_IDS: Final = "trained_on.txt"
 _WHOLE: Final = "whole"
 """Marks a training checkpoint whose files are all there."""
 _CHECKPOINT: Final = re.compile(r"checkpoint-(\d+)")
+_AGAIN: Final = "remove its folder and train the adapter again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class RunFolder:
             with output_errors(self.adapter):
                 for path in unfinished.iterdir():
                     _flush(path)
+                # What somebody has left of one without its weights.
+                shutil.rmtree(self.adapter, ignore_errors=True)
                 unfinished.rename(self.adapter)
                 _flush(self.path)
         finally:
@@ -117,11 +121,14 @@ class RunFolder:
 
     def offer(self) -> Path:
         """Make this training's adapter the one at `<root>/adapter`; returns that path."""
-        link, new = self.root / ADAPTER, self.root / f".{ADAPTER}"
-        with output_errors(link):
+        # A name of its own: each process of a training offers the adapter.
+        link, new = self.root / ADAPTER, self.root / temporary_name()
+        try:
+            with output_errors(link):
+                new.symlink_to(self.adapter.relative_to(self.root), target_is_directory=True)
+                os.replace(new, link)  # noqa: PTH105 - follows no link
+        finally:
             new.unlink(missing_ok=True)
-            new.symlink_to(self.adapter.relative_to(self.root), target_is_directory=True)
-            os.replace(new, link)  # noqa: PTH105 - follows no link
         return link
 
 
@@ -136,9 +143,9 @@ def read_record(adapter: Path) -> dict[str, object]:
             "the folder of one (--adapter)"
         ) from error
     except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); train the adapter again") from error
+        raise InputError(f"{path} is damaged ({error}); {_AGAIN}") from error
     if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged (no JSON object); train the adapter again")
+        raise InputError(f"{path} is damaged (no JSON object); {_AGAIN}")
     return record
 
 
@@ -155,10 +162,10 @@ def trained_ids(adapter: Path) -> frozenset[str]:
     path = adapter / _TRAINED_IDS
     try:
         return frozenset(map(json.loads, path.read_text("utf-8").splitlines()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); without it nobody knows which tickets the adapter has not "
-            "seen: train it again"
+            f"seen; {_AGAIN}"
         ) from error
 
 
@@ -173,10 +180,9 @@ def _step_of(line: bytes) -> float:
     if not line.endswith(b"\n"):
         return float("inf")
     try:
-        step: int = json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-    return step
 
 
 def _flush(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -30,6 +31,9 @@ from stage_a_pipeline.storage import ensure_folder, output_errors
 _KEPT_CHECKPOINTS = 2
 """The newest may be the one that a kill has cut."""
 
+_TORCH_WRITERS = ("PytorchStreamWriter", "inline_container.cc")
+_STEADIER = "lower grpo.learning_rate, or raise grpo.warmup_steps or grpo.kl_weight"
+
 TrlReward = Callable[..., list[float | None]]
 
 
@@ -44,7 +48,7 @@ def build_trainer(
 ) -> GRPOTrainer:
     """The trainer for the model's selected blocks; everything else of it is frozen."""
     grpo = settings.grpo
-    trainer = GRPOTrainer(
+    trainer = _Trainer(
         model=model,
         args=grpo_config(settings, folder),
         reward_funcs=[*reward_functions()],
@@ -102,6 +106,8 @@ def grpo_config(settings: Settings, folder: RunFolder) -> GRPOConfig:
         gradient_checkpointing=not on_cpu,
         dataloader_pin_memory=not on_cpu,
         logging_steps=1,
+        # It would log 0 for a loss that is not finite.
+        logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=grpo.save_steps,
         save_total_limit=_KEPT_CHECKPOINTS,
@@ -120,11 +126,7 @@ def reward_functions() -> list[TrlReward]:
 def run_trainer(
     trainer: GRPOTrainer, folder: RunFolder, last: Path | None, audience: TrainingAudience
 ) -> int:
-    """Train to the end, from the last checkpoint if there is one; returns the number of steps.
-
-    OutputError where the disk is full, EngineOutOfMemoryError where the device is; both leave checkpoints
-    from which the next run goes on.
-    """
+    """Train to the end, from the last checkpoint if there is one; returns the number of steps."""
     if trainer.is_world_process_zero():
         ensure_folder(folder.checkpoints)
         step = int(last.name.rpartition("-")[2]) if last is not None else 0
@@ -133,10 +135,33 @@ def run_trainer(
             audience.notice(f"the training goes on after step {step}, from {last}")
     trainer.accelerator.wait_for_everyone()
     last = folder.last_checkpoint()
-    with _clear_errors(folder):
-        trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
     steps: int = trainer.state.global_step
     return steps
+
+
+class _Trainer(GRPOTrainer):  # type: ignore[misc, unused-ignore]
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        return _OrderOfEpoch(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
+
+
+class _OrderOfEpoch(Sampler[int]):
+    """TRL's order of prompts, drawn from the seed and the epoch alone.
+
+    TRL draws each epoch's order after that of the one before. A training that goes on in its second epoch
+    would take the order of the first.
+    """
+
+    def __init__(self, sampler: Any, epoch: Callable[[], int]) -> None:
+        self._sampler = sampler
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self._sampler.generator.manual_seed(self._sampler.seed + self._epoch())
+        return iter(self._sampler)
+
+    def __len__(self) -> int:
+        return len(self._sampler)
 
 
 class _Steps(TrainerCallback):
@@ -169,14 +194,18 @@ class _Steps(TrainerCallback):
             file.flush()
             os.fsync(file.fileno())
         self._audience.progress(state.global_step, state.max_steps)
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise TrainingError(
-                f"training diverged at step {state.global_step}: the loss is not finite; lower "
-                "grpo.learning_rate, or raise grpo.warmup_steps or grpo.kl_weight"
-            )
+        # In float16, gradients that overflow are skipped, and scaled down for the next step.
+        for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise TrainingError(
+                    f"training diverged at step {state.global_step}: {name} is not finite; {_STEADIER}"
+                )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """See TrainerCallback."""
+        # Each process writes a file of its own into the checkpoint.
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
         if state.is_world_process_zero:
             self._folder.mark_whole(state.global_step)
 
@@ -200,8 +229,12 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def _clear_errors(folder: RunFolder) -> Iterator[None]:
-    """Errors of a full disk or device as ours: libraries tell of a full disk in many ways."""
+def clear_errors(folder: RunFolder) -> Iterator[None]:
+    """Errors of libraries as ours, which tell of a full disk in many ways.
+
+    OutputError where the disk is full, EngineOutOfMemoryError where the device is; both leave checkpoints
+    from which the next run goes on. TrainingError where the model's own numbers left the finite ones.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -210,6 +243,10 @@ def _clear_errors(folder: RunFolder) -> Iterator[None]:
             "grpo.num_generations or grpo.max_new_tokens, and run again: it goes on after its last checkpoint"
         ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
+        if str(error).startswith("probability tensor contains"):
+            raise TrainingError(
+                f"training diverged: the model gives probabilities that are not finite; {_STEADIER}"
+            ) from error
         if not _is_full(folder.path, error):
             raise
         raise OutputError(
@@ -222,6 +259,6 @@ def _is_full(folder: Path, error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     room = os.statvfs(folder)
-    # torch and safetensors say only that writing failed.
-    wrote = isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error)
+    # torch (by its file inline_container.cc) and safetensors say only that writing failed.
+    wrote = isinstance(error, SafetensorError) or any(name in str(error) for name in _TORCH_WRITERS)
     return wrote and room.f_bavail * room.f_frsize < 1 << 20

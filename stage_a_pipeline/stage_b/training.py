@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from stage_a_pipeline.engines.checkpoint import Checkpoint, resolve_checkpoint
-from stage_a_pipeline.engines.loading import load_processor, load_weights, usable_device
+from stage_a_pipeline.engines.loading import load_processor, load_weights
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.answers import require_model
@@ -20,9 +20,6 @@ from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
 from stage_a_pipeline.stage_b.run_folder import RunFolder, read_record, write_record
 from stage_a_pipeline.storage import claim_output
-
-if TYPE_CHECKING:
-    pass
 
 _NOT_TRAINED: Final = frozenset(
     {
@@ -75,9 +72,7 @@ def train_adapter(
     checkpoint = require_trainable(settings)
     description = describe_training(settings, material, checkpoint)
     folder = training_folder(settings, description)
-    locks = settings.output.work_dir / "locks"
-    what = f"{settings.stage_b_dir} of Stage-B"
-    with claim_output(locks, "stage_b", run_id=run_id, purpose="train an adapter", what=what):
+    with claim_training(settings, run_id=run_id):
         if (folder.adapter / "adapter_model.safetensors").exists():
             audience.notice(
                 f"this training has ended before: {folder.adapter}; the same checkpoint, tickets and "
@@ -88,9 +83,25 @@ def train_adapter(
         return Trained(folder.offer(), folder, read_record(folder.adapter))
 
 
+def claim_training(settings: Settings, *, run_id: str) -> AbstractContextManager[None]:
+    """Claim Stage-B's folder for all processes of this run; LockedError names another that trains there."""
+    return claim_output(
+        settings.stage_b_dir,
+        "training",
+        run_id=run_id,
+        purpose="train an adapter",
+        what="the adapter of Stage-B",
+    )
+
+
 def require_trainable(settings: Settings) -> Checkpoint:
     """The checkpoint to train on. ConfigurationError for settings that leave none."""
     require_model(settings.engine, remedy="to train one, ")
+    if len({device.partition(":")[0] for device in settings.engine.devices}) > 1:
+        raise ConfigurationError(
+            f"engine.devices is {', '.join(settings.engine.devices)}, and one training cannot be on both: "
+            "leave out one kind"
+        )
     if settings.engine.adapter is not None:
         raise ConfigurationError(
             f"engine.adapter is {settings.engine.adapter}, and Stage-B trains an adapter of the checkpoint "
@@ -125,42 +136,60 @@ def _train(
     description: Mapping[str, object],
     audience: TrainingAudience,
 ) -> None:
-    from stage_a_pipeline.stage_b.trainer import build_trainer, run_trainer
+    from stage_a_pipeline.stage_b.trainer import build_trainer, clear_errors, run_trainer
 
+    _require_devices(settings)
     model, selection = _load(settings, checkpoint, audience)
     before = hash_parts(model.named_parameters())
-    trainer = build_trainer(
-        model, load_processor(checkpoint).tokenizer, selection, settings, material, folder, audience
-    )
-    is_main = trainer.is_world_process_zero()
-    last = folder.last_checkpoint() if is_main else None
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    names = trainable_names(trained.named_parameters())
-    if is_main:
-        folder.describe(description)
-        audience.log(f"{len(names)} trainable parameters: {', '.join(names)}")
-    steps = run_trainer(trainer, folder, last, audience)
-    after = hash_parts(trained.named_parameters())
-    require_unchanged(before, after)
-    if is_main:
-        record = {
-            "checkpoint": description["checkpoint"],
-            "training": folder.key,
-            "steps": steps,
-            "blocks": list(selection.blocks),
-            "depth": selection.depth,
-            "trainable": list(names),
-            "frozen_before": before,
-            "frozen_after": after,
-            "settings": settings.grpo.model_dump(mode="json"),
-            "tickets": material.to_mapping(),
-        }
-        with folder.new_adapter() as path:
-            trained.save_pretrained(str(path))
-            # PEFT's model card tells of paths of this machine, and nothing else.
-            (path / "README.md").unlink(missing_ok=True)
-            write_record(path, record, (ticket.group_id for ticket in material.train))
+    with clear_errors(folder):
+        trainer = build_trainer(
+            model, load_processor(checkpoint).tokenizer, selection, settings, material, folder, audience
+        )
+        is_main = trainer.is_world_process_zero()
+        last = folder.last_checkpoint() if is_main else None
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        names = trainable_names(trained.named_parameters())
+        if is_main:
+            folder.describe(description)
+            audience.log(f"{len(names)} trainable parameters: {', '.join(names)}")
+        steps = run_trainer(trainer, folder, last, audience)
+        after = hash_parts(trained.named_parameters())
+        require_unchanged(before, after)
+        if is_main:
+            record = {
+                "checkpoint": description["checkpoint"],
+                "training": folder.key,
+                "steps": steps,
+                "blocks": list(selection.blocks),
+                "depth": selection.depth,
+                "trainable": list(names),
+                "frozen_before": before,
+                "frozen_after": after,
+                "settings": settings.grpo.model_dump(mode="json"),
+                "tickets": material.to_mapping(),
+            }
+            _keep(trained, record, material, folder)
     trainer.accelerator.wait_for_everyone()
+
+
+def _keep(trained: Any, record: Mapping[str, object], material: Material, folder: RunFolder) -> None:
+    with folder.new_adapter() as path:
+        trained.save_pretrained(str(path))
+        # PEFT's model card tells of paths of this machine, and nothing else.
+        (path / "README.md").unlink(missing_ok=True)
+        write_record(path, record, (ticket.group_id for ticket in material.train))
+
+
+def _require_devices(settings: Settings) -> None:
+    """ConfigurationError where a trainer would find fewer GPUs, and go on with those, or on a CPU."""
+    import torch
+
+    devices = settings.engine.devices
+    if devices[0].startswith("cuda") and (count := torch.cuda.device_count()) < len(devices):
+        raise ConfigurationError(
+            f"engine.devices is {', '.join(devices)}, and {count} of them can be used; correct it "
+            "(STAGE_A_DEVICES)"
+        )
 
 
 def _load(
@@ -168,8 +197,6 @@ def _load(
 ) -> tuple[Any, LayerSelection]:
     import torch
 
-    if settings.engine.devices[0].startswith("cuda"):
-        usable_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     dtype = getattr(torch, settings.engine.dtype_on(settings.engine.devices[0]))
     model = load_weights(
         checkpoint,

@@ -24,6 +24,7 @@ from stage_a_pipeline.jsonl import output_paths, read_records
 from stage_a_pipeline.records import GroupRecord
 from stage_a_pipeline.settings import SETTINGS_VARIABLE
 from tests.conftest import LABEL_FOLDERS, MISSION, write_groups
+from tests.stage_b.trained import trained  # noqa: F401 - a fixture
 
 BIN = Path(sys.executable).parent
 BATCH = 2

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.stage_b.tickets import Ticket
+from tests.stage_b.trained import trained  # noqa: F401 - a fixture
 
 MISSIONS = load_missions()
 BBU, RRU = "挡风板安装检查", "RRU线缆"
