@@ -56,7 +56,7 @@ def require_extra(settings: GrpoSettings) -> None:
             f"training needs {', '.join(missing)}, which the extra `grpo` has: pip install '.[grpo]' in the "
             "project's folder"
         )
-    named = {"grpo.trackers": settings.trackers}
+    named: dict[str, Sequence[str]] = {"grpo.trackers": settings.trackers}
     if settings.rollouts != "transformers":
         named["grpo.rollouts"] = ("vllm",)
     for setting, packages in named.items():

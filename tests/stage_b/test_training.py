@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.errors import CheckpointError, ConfigurationError, LockedError
-from stage_a_pipeline.settings import GrpoSettings, Settings
+from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.settings_grpo import GrpoSettings
 from stage_a_pipeline.stage_b.launch import require_extra
 from stage_a_pipeline.stage_b.material import gather_material
@@ -154,9 +154,9 @@ def test_a_tracker_and_vllm_are_looked_for_before_a_training(monkeypatch):
         importlib.util, "find_spec", lambda name: None if name in ("mlflow", "vllm") else found(name)
     )
     require_extra(GrpoSettings(trackers=("tensorboard",)))
-    with pytest.raises(ConfigurationError, match="grpo.trackers asks for mlflow, which is not installed"):
+    with pytest.raises(ConfigurationError, match=r"grpo\.trackers asks for mlflow, which is not installed"):
         require_extra(GrpoSettings(trackers=("tensorboard", "mlflow")))
-    with pytest.raises(ConfigurationError, match="grpo.rollouts asks for vllm, which is not installed"):
+    with pytest.raises(ConfigurationError, match=r"grpo\.rollouts asks for vllm, which is not installed"):
         require_extra(GrpoSettings(rollouts="vllm_colocate"))
 
 
