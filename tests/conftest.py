@@ -60,6 +60,7 @@ _LONGEST: Final = (
     "defs/test_user_interface",
     "faults/test_stores",
     "faults/test_workers",
+    "faults/test_stage_b_faults",
     "faults/test_postgres",
     "deploy/test_services",
     "demo/test_checkpoint",
