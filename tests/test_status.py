@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 
 import pytest
 from rich.console import Console
@@ -102,6 +103,21 @@ def test_a_failed_run_is_told_with_the_path_of_its_rejected_lines(workplace, del
     assert row.last_run_failed
     assert row.written == (3 if delivered_before else None)
     assert str(output_paths(workplace / "out", MISSION).rejected) in row.problems[0]
+
+
+def test_a_run_leaves_the_stop_signal_to_whoever_had_it(workplace):
+    # As in a script's background, where SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, stop_by_signal)
+    try:
+        materialise(workplace)
+        assert signal.getsignal(signal.SIGTERM) is stop_by_signal
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def stop_by_signal(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_rejected_lines_of_a_delivered_run_are_no_failure(workplace):

@@ -1,8 +1,11 @@
 """How runs are started: the code location's defaults, and missions materialised in this process."""
 
 import os
+import signal
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -87,7 +90,20 @@ def materialise_missions(
     persistent = bool(os.environ.get("DAGSTER_HOME"))
     with dg.DagsterInstance.get() if persistent else dg.DagsterInstance.ephemeral() as instance:
         for mission in missions:
-            yield _materialise(mission, instance, default_resources(settings, progress), verbose=verbose)
+            with _stop_signal_kept():
+                run = _materialise(mission, instance, default_resources(settings, progress), verbose=verbose)
+            yield run
+
+
+@contextmanager
+def _stop_signal_kept() -> Iterator[None]:
+    """Dagster leaves SIGTERM with the handler of SIGINT, which is none in the background of a script."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def step_seconds(dagster_home: Path) -> dict[str, float]:
