@@ -26,9 +26,11 @@ from stage_a_pipeline.stage_b.dry_run import Answer, DryRun, dry_run
 from stage_a_pipeline.stage_b.export_swift import export_swift
 from stage_a_pipeline.stage_b.launch import require_extra
 from stage_a_pipeline.stage_b.material import Material, gather_material
-from stage_a_pipeline.stage_b.training import Trained, TrainingAudience
+from stage_a_pipeline.stage_b.training import Trained, TrainingAudience, require_whole_step
 from stage_a_pipeline.terminal import Notices, bar_listener, console, print_place, shard_bars
 
+_JUDGE_AGAIN: Final = "finished photos are kept, verdicts are not; run the same command again"
+_NOTHING_KEPT: Final = "nothing was written"
 _GO_ON: Final = "run the same command again: a training goes on after its last checkpoint"
 
 
@@ -37,7 +39,9 @@ def train_with_bar(settings: Settings) -> Trained:
 
     KeyboardInterrupt with what to tell when it is interrupted.
     """
-    print_material(gather_material(settings))
+    material = gather_material(settings)
+    print_material(material)
+    require_whole_step(settings, material)
     with shard_bars(interrupted=_GO_ON) as bars:
         audience = TrainingAudience(
             notice=Notices(bars.console).show,
@@ -58,7 +62,7 @@ def train_with_bar(settings: Settings) -> Trained:
 
 def evaluate_adapter_with_bar(settings: Settings, adapter: Path | None) -> AdapterEvaluation:
     """Evaluate an adapter, show the scores, and write them down. Raises what evaluate_adapter raises."""
-    with shard_bars() as bars:
+    with shard_bars(interrupted=_JUDGE_AGAIN) as bars:
         audience = Audience(Notices(bars.console).show, partial(bar_listener, bars))
         evaluation = evaluate_adapter(settings, adapter, audience)
     # Before the files: what was measured is seen even where it cannot be written.
@@ -76,15 +80,15 @@ def dry_run_with_bar(settings: Settings) -> DryRun:
     require_extra(settings.grpo)
     material = gather_material(settings)
     print_material(material)
-    with shard_bars() as bars:
+    with shard_bars(interrupted=_NOTHING_KEPT) as bars:
         notices = Notices(bars.console)
         worker = list_workers(settings.engine.devices)[0]
         with leased(worker, settings.inference.lease_dir, on_wait=notices.show):
             found = dry_run(settings, material, progress=counted(bar_listener(bars, "answers", "answers")))
     blocks = ", ".join(map(str, found.selection.blocks))
     console.print(f"an adapter would train language blocks {blocks} (of {found.selection.depth}, from 0)")
-    for ticket, answers in groupby(found.lines, key=lambda line: (line.group_id, line.group_label)):
-        console.print(Text(": ".join(ticket), style="cyan"), soft_wrap=True)
+    for ticket, answers in groupby(found.lines, key=_ticket_of):
+        console.print(Text(harmless(": ".join(ticket)), style="cyan"), soft_wrap=True)
         console.print(_rewards_table(list(answers)))
     print_place("answers", found.completions)
     return found
@@ -126,7 +130,11 @@ def print_material(material: Material) -> None:
         soft_wrap=True,
     )
     for remark in material.remarks:
-        console.print(f"  {remark}", style="yellow", soft_wrap=True)
+        console.print(f"  {harmless(remark)}", style="yellow", soft_wrap=True)
+
+
+def _ticket_of(answer: Answer) -> tuple[str, str, str]:
+    return answer.task_type, answer.group_id, answer.group_label
 
 
 def _rewards_table(answers: Sequence[Answer]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -37,7 +38,9 @@ class GrpoSettings(Section):
     balance: Literal["none", "label"] = Field(
         "none", description="`label` repeats tickets of a mission's rarer label until both are as many."
     )
-    seed: int = Field(42, ge=0, description="Seed of the split, the order, the adapter and the sampling.")
+    seed: int = Field(
+        42, ge=0, lt=1 << 32, description="Seed of the split, the order, the adapter and the sampling."
+    )
     lora_last_k: int = Field(
         4,
         ge=1,
@@ -51,17 +54,20 @@ class GrpoSettings(Section):
         1, ge=1, description="Prompts per device and forward pass; each with all its answers."
     )
     gradient_accumulation: int = Field(4, ge=1, description="Forward passes per step of the optimizer.")
-    learning_rate: float = Field(5e-6, gt=0.0, description="Highest learning rate.")
-    epochs: float = Field(3.0, gt=0.0, description="Passes over the training tickets.")
+    learning_rate: float = Field(5e-6, gt=0.0, lt=math.inf, description="Highest learning rate.")
+    epochs: float = Field(3.0, gt=0.0, lt=math.inf, description="Passes over the training tickets.")
     max_steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Steps of the optimizer, instead of `epochs`."
     )
     warmup_steps: int = Field(100, ge=0, description="Steps over which the learning rate rises.")
     max_new_tokens: int = Field(128, ge=1, description="Tokens of an answer at most.")
-    temperature: float = Field(0.7, gt=0.0, description="Of the answers to learn from.")
+    temperature: float = Field(0.7, gt=0.0, lt=math.inf, description="Of the answers to learn from.")
     top_p: float = Field(0.9, gt=0.0, le=1.0, description="Nucleus of the answers to learn from.")
     kl_weight: float = Field(
-        0.0, ge=0.0, description="Weight of the distance from the checkpoint's own answers (TRL's beta)."
+        0.0,
+        ge=0.0,
+        lt=math.inf,
+        description="Weight of the distance from the checkpoint's own answers (TRL's beta).",
     )
     reward_weights: tuple[float, ...] = Field(
         (1.0, 0.2, 0.2), strict=False, description="Weights of label, format and consistency."
@@ -92,6 +98,6 @@ class GrpoSettings(Section):
     def _one_weight_per_reward(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
         if len(weights) != 3:
             raise ValueError(f"{len(weights)} weights for 3 rewards: label, format and consistency")
-        if min(weights) < 0 or not any(weights):
-            raise ValueError("weights are 0 or more, and not all 0")
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise ValueError("weights are finite, 0 or more, and not all 0")
         return weights

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import pytest
 
 from stage_a_pipeline.errors import ConfigurationError
-from stage_a_pipeline.settings import ENVIRONMENT, Settings, load_settings
+from stage_a_pipeline.settings import ENVIRONMENT, GrpoSettings, Settings, load_settings
 
 
 @pytest.fixture
@@ -392,3 +393,11 @@ def test_vllm_has_a_worker_process_around_it() -> None:
 def test_an_actor_has_one_device() -> None:
     with pytest.raises(ConfigurationError, match=r"engine\.devices names the one device of each actor"):
         load(environ={"STAGE_A_RAY_ADDRESS": "auto", "STAGE_A_DEVICES": "cuda:0,cuda:1"})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "epochs", "temperature", "kl_weight", "reward_weights"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_numbers_of_a_training_are_finite(name: str, number: float) -> None:
+    value = (number, 1.0, 1.0) if name == "reward_weights" else number
+    with pytest.raises(ValueError, match=name):
+        GrpoSettings.model_validate({name: value})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ def evaluate_adapter(settings: Settings, adapter: Path | None, audience: Audienc
     checkpoint, and what the engines raise.
     """
     bare = require_trainable(settings)
-    folder = adapter or settings.stage_b_dir / ADAPTER
+    # Not the link: a training that ends meanwhile leads it elsewhere, and this waits for trainings.
+    folder = Path(os.path.realpath(adapter or settings.stage_b_dir / ADAPTER))
     record = read_record(folder) if adapter is None or (folder / RECORD).exists() else None
     resolve_checkpoint(settings.engine.checkpoint, adapter=folder)
     if record is not None and record.get("checkpoint") != bare.content_hash():
@@ -89,6 +91,8 @@ def evaluate_adapter(settings: Settings, adapter: Path | None, audience: Audienc
         )
     material = gather_material(settings)
     tickets = _unseen(material, folder, record, audience)
+    # Before hours of asking: a folder that cannot be.
+    ensure_folder(settings.stage_b_dir)
     worker = list_workers(settings.engine.devices)[0]
     with leased(worker, settings.inference.lease_dir, on_wait=audience.notice):
         before, after = (

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from stage_a_pipeline.inference.devices import leased, list_workers
 from stage_a_pipeline.settings import Settings
-from stage_a_pipeline.stage_b.launch import run_training
+from stage_a_pipeline.stage_b.launch import require_extra, run_training
 from stage_a_pipeline.stage_b.training import Trained, TrainingAudience, claim_training, require_trainable
 
 
@@ -15,6 +15,7 @@ def train_on_devices(settings: Settings, audience: TrainingAudience, *, run_id: 
 
     LockedError at once while another run trains in the same folder.
     """
+    require_extra(settings.grpo)
     require_trainable(settings)
     with ExitStack() as held:
         held.enter_context(claim_training(settings, run_id=run_id))

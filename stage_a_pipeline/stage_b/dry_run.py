@@ -16,7 +16,7 @@ from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
 from stage_a_pipeline.stage_b.rewards import VERDICT_REWARDS, combine_rewards
 from stage_a_pipeline.stage_b.tickets import Ticket
-from stage_a_pipeline.stage_b.training import require_trainable
+from stage_a_pipeline.stage_b.training import require_trainable, require_whole_step
 from stage_a_pipeline.storage import atomic_write, ensure_folder
 
 COMPLETIONS: Final = "completions.jsonl"
@@ -51,6 +51,7 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
     before its first step.
     """
     checkpoint = require_trainable(settings)
+    require_whole_step(settings, material)
     selection = select_last_blocks(read_architecture(checkpoint).module_names, settings.grpo.lora_last_k)
     tickets = _samples(material.train)
     repeated = [ticket for ticket in tickets for _ in range(settings.grpo.num_generations)]
@@ -61,8 +62,8 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
         sampling=Sampling(grpo.temperature, grpo.top_p, grpo.seed),
         progress=progress,
     )
-    lines = tuple(_lines(repeated, answer(material.prompts(repeated)), settings))
     path = ensure_folder(settings.stage_b_dir) / COMPLETIONS
+    lines = tuple(_lines(repeated, answer(material.prompts(repeated)), settings))
     with atomic_write(path) as file:
         file.writelines(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)
     return DryRun(selection, path, lines)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stage_a_pipeline.engines.checkpoint import Checkpoint, resolve_checkpoint
 from stage_a_pipeline.engines.loading import load_processor, load_weights
-from stage_a_pipeline.errors import ConfigurationError
+from stage_a_pipeline.errors import ConfigurationError, InputError
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.stage_b.answers import require_model
 from stage_a_pipeline.stage_b.frozen_weights import hash_parts, require_unchanged, trainable_names
@@ -66,10 +66,11 @@ def train_adapter(
     """Train the adapter that settings and tickets ask for, unless it is there already.
 
     Every process of a distributed training calls this. Raises ConfigurationError and CheckpointError for
-    what cannot be trained, LockedError while another run trains, OutputError where the disk is full,
-    EngineOutOfMemoryError and TrainingError.
+    what cannot be trained, InputError for too few tickets, LockedError while another run trains,
+    OutputError where the disk is full, EngineOutOfMemoryError and TrainingError.
     """
     checkpoint = require_trainable(settings)
+    require_whole_step(settings, material)
     description = describe_training(settings, material, checkpoint)
     folder = training_folder(settings, description)
     with claim_training(settings, run_id=run_id):
@@ -108,6 +109,18 @@ def require_trainable(settings: Settings) -> Checkpoint:
             "itself: unset it, or merge it into a checkpoint (PEFT's merge_and_unload, then save_pretrained)"
         )
     return resolve_checkpoint(settings.engine.checkpoint)
+
+
+def require_whole_step(settings: Settings, material: Material) -> None:
+    """InputError for fewer tickets than a step takes: TRL would end after no step at all."""
+    grpo, processes = settings.grpo, len(settings.engine.devices)
+    needed = grpo.prompts_per_step * grpo.gradient_accumulation * processes
+    if len(material.train) < needed:
+        raise InputError(
+            f"a step takes {needed} tickets (grpo.prompts_per_step {grpo.prompts_per_step}, "
+            f"grpo.gradient_accumulation {grpo.gradient_accumulation}, devices {processes}), and there are "
+            f"{len(material.train)} to learn from; give more files (grpo.files, --data) or lower these"
+        )
 
 
 def training_folder(settings: Settings, description: Mapping[str, object]) -> RunFolder:

@@ -14,6 +14,7 @@ from stage_a_pipeline.places import Place
 
 _REMEDIES: Final = {
     errno.ENOENT: "create the folder first",
+    errno.EEXIST: "a file stands where a folder should be; choose another folder",
     errno.ENOTDIR: "a file stands where a folder should be; choose another folder",
     errno.EISDIR: "a folder stands where the file should be; move it away",
     errno.ENAMETOOLONG: "choose a shorter name",

@@ -67,6 +67,8 @@ def test_evaluate_scores_the_tickets_that_the_adapter_has_not_seen(own):
     assert "Stage-A with the adapter is not compared: grpo.stage_a_photos is 0" in ended.output
     document = json.loads((own.stage_b / "evaluation.json").read_text("utf-8"))
     assert document["training"]["training"] == own.run.key
+    # Not the link, which leads elsewhere after the next training.
+    assert document["adapter"] == str(own.run.adapter)
     assert document["training"]["frozen_before"] == document["training"]["frozen_after"]
     assert document["stage_a"] is None
     assert document["verdicts"]["after"]["tickets"] == 2
@@ -129,7 +131,8 @@ BAD_SETTINGS = {
     "one answer": ({"num_generations": 1}, "grpo.num_generations"),
     "no block": ({"lora_last_k": 0}, "grpo.lora_last_k"),
     "two weights": ({"reward_weights": [1.0, 0.2]}, "2 weights for 3 rewards: label, format and consistency"),
-    "no weight": ({"reward_weights": [0, 0, 0]}, "weights are 0 or more, and not all 0"),
+    "no weight": ({"reward_weights": [0, 0, 0]}, "weights are finite, 0 or more, and not all 0"),
+    "a seed beyond numpy": ({"seed": 1 << 32}, "grpo.seed"),
     "no file": ({"files": ["none.jsonl"]}, "none.jsonl cannot be read: No such file or directory"),
     "no mission": ({"missions": ["没有的"]}, "没有的"),
     "no texts": ({"prompts_file": "none.toml"}, "none.toml"),
@@ -141,6 +144,31 @@ BAD_SETTINGS = {
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(place, command, grpo, message):
     place.configure(grpo=grpo)
     assert_refused(place, message, command)
+
+
+@pytest.mark.parametrize("command", ["train", "dry-run"])
+def test_fewer_tickets_than_a_step_takes_are_refused_before_anything_is_written(place, command):
+    place.configure(grpo={"gradient_accumulation": 6})
+    ended = place.grpo(command)
+    assert ended.code == 1
+    assert "a step takes 12 tickets (grpo.prompts_per_step 2, grpo.gradient_accumulation 6, " in ended.output
+    assert "and there are 10 to learn from; give more files" in ended.output
+    assert not place.stage_b.exists()
+
+
+def test_a_file_where_results_should_lie_is_told_before_any_answer(place):
+    ended = place.grpo("dry-run", "--out", str(place.folder / "tickets.jsonl"))
+    assert ended.code == 1
+    assert "tickets.jsonl cannot be written: File exists; a file stands where a folder should" in ended.output
+    assert "8/8" not in ended.output
+
+
+def test_ids_of_tickets_cannot_steer_the_terminal(place):
+    with (place.folder / "tickets.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(line(mission=RRU, group_id="\x1b[2J") + "\n" for _ in range(2))
+    ended = place.grpo("dry-run")
+    assert "duplicate ticket" in ended.output
+    assert "\x1b[2J" not in ended.output
 
 
 @pytest.mark.parametrize("command", ["train", "dry-run", "evaluate"])
@@ -162,7 +190,7 @@ def test_evaluate_without_an_adapter_says_how_to_get_one(place):
 def test_an_adapter_of_another_checkpoint_is_refused(own):
     path = own.run.adapter / "stage_b.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"checkpoint": "another"}), "utf-8")
-    message = f"adapter {own.adapter} was trained on another checkpoint than builtin"
+    message = f"adapter {own.run.adapter} was trained on another checkpoint than builtin"
     assert_refused(own, message, "evaluate")
 
 
