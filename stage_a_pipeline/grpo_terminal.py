@@ -52,7 +52,8 @@ def train_with_bar(settings: Settings) -> Trained:
     blocks, depth = trained.record["blocks"], trained.record["depth"]
     console.print(
         f"adapter of language blocks {', '.join(map(str, blocks))} (of {depth}, from 0), after "
-        f"{trained.record['steps']} steps; every weight of the checkpoint is as it was",
+        f"{trained.record['steps']} steps; {len(trained.record['trainable'])} trained parameters, "
+        "which its stage_b.json lists; every weight of the checkpoint is as it was",
         soft_wrap=True,
     )
     print_place("adapter", trained.adapter)
@@ -70,7 +71,7 @@ def evaluate_adapter_with_bar(settings: Settings, adapter: Path | None) -> Adapt
         console.print(table)
     for sentence in sentences(evaluation.suspects, evaluation.summaries):
         console.print(sentence, style="yellow", soft_wrap=True)
-    for path in write_evaluation(settings.stage_b_dir, evaluation):
+    for path in write_evaluation(settings.stage_b_dir, evaluation, run_id=f"grpo-{uuid.uuid4()}"):
         print_place("scores" if path.suffix == ".json" else "picture", path)
     return evaluation
 

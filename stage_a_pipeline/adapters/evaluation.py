@@ -28,7 +28,7 @@ from stage_a_pipeline.stage_b.summary_quality import SummaryQuality
 from stage_a_pipeline.stage_b.suspects import Suspects, find_suspects
 from stage_a_pipeline.stage_b.tickets import Ticket
 from stage_a_pipeline.stage_b.training import require_trainable
-from stage_a_pipeline.storage import atomic_write, ensure_folder
+from stage_a_pipeline.storage import atomic_write, claim_output, ensure_folder
 
 DOCUMENT: Final = "evaluation.json"
 
@@ -89,7 +89,7 @@ def evaluate_adapter(settings: Settings, adapter: Path | None, audience: Audienc
             f"adapter {folder} was trained on another checkpoint than {settings.engine.checkpoint}; set "
             "engine.checkpoint to that one, or train again"
         )
-    material = gather_material(settings)
+    material = gather_material(settings, for_training=record is None)
     tickets = _unseen(material, folder, record, audience)
     # Before hours of asking: a folder that cannot be.
     ensure_folder(settings.stage_b_dir)
@@ -111,19 +111,20 @@ def evaluate_adapter(settings: Settings, adapter: Path | None, audience: Audienc
     )
 
 
-def write_evaluation(folder: Path, evaluation: AdapterEvaluation) -> tuple[Path, ...]:
-    """Write the scores and the pictures into a folder; returns their paths, the scores' first."""
-    ensure_folder(folder)
-    document = folder / DOCUMENT
-    with atomic_write(document) as file:
-        json.dump(evaluation.to_mapping(), file, ensure_ascii=False, allow_nan=False, indent=2)
-        file.write("\n")
-    paths = [document]
-    for name, picture in evaluation.pictures().items():
-        paths.append(folder / f"evaluation.{name}.svg")
-        with atomic_write(paths[-1]) as file:
-            file.write(picture)
-    return tuple(paths)
+def write_evaluation(folder: Path, evaluation: AdapterEvaluation, *, run_id: str) -> tuple[Path, ...]:
+    """Write the scores and the pictures into a folder; returns their paths, the scores' first.
+
+    LockedError while another run writes its own there: files of two would not belong together.
+    """
+    document = json.dumps(evaluation.to_mapping(), ensure_ascii=False, allow_nan=False, indent=2)
+    contents = {DOCUMENT: f"{document}\n"}
+    contents |= {f"evaluation.{name}.svg": picture for name, picture in evaluation.pictures().items()}
+    what = "the evaluation of Stage-B"
+    with claim_output(folder, "evaluation", run_id=run_id, purpose="write an evaluation", what=what):
+        for name, content in contents.items():
+            with atomic_write(folder / name) as file:
+                file.write(content)
+    return tuple(folder / name for name in contents)
 
 
 def _unseen(

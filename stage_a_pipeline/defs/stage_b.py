@@ -114,7 +114,7 @@ def stage_b_evaluation(
         bar=partial(progress.listener, context.log),
     )
     evaluation = evaluate_adapter(loaded, None, audience)
-    scores, *_ = write_evaluation(loaded.stage_b_dir, evaluation)
+    scores, *_ = write_evaluation(loaded.stage_b_dir, evaluation, run_id=context.run_id)
     return dg.MaterializeResult(
         metadata={**_evaluation_metadata(evaluation), "scores": dg.MetadataValue.path(str(scores))},
         check_results=list(check_evaluation(evaluation.verdicts.total, evaluation.summaries, loaded.grpo)),

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from heapq import nlargest
 from typing import Any, Final
 
 from stage_a_pipeline.engines.checkpoint import resolve_checkpoint
 from stage_a_pipeline.engines.loading import load_model, load_processor, usable_device
 from stage_a_pipeline.engines.qwen3vl import STOP_TOKENS
-from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError
+from stage_a_pipeline.errors import ConfigurationError, EngineOutOfMemoryError, InputError
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.settings import EngineSettings
 
 MAX_NEW_TOKENS: Final = 128
 _ROWS: Final = 32
 """Chats together where the settings leave that to the engine: texts of equal size, without photos."""
+
+_LONGEST: Final = 16
+"""So many of the longest prompts are counted in tokens."""
 
 TextAnswers = Callable[[Sequence[Prompt]], list[str]]
 """One answer per prompt of text alone."""
@@ -62,6 +66,7 @@ def text_answers(
         dtype = getattr(torch, settings.dtype_on(settings.devices[0]))
         tokenizer = load_processor(checkpoint).tokenizer
         model = load_model(checkpoint, settings, device, dtype)
+        require_context(model, tokenizer, prompts, max_new_tokens)
         if sampling is not None:
             torch.manual_seed(sampling.seed)
         chats = [_chat(tokenizer, prompt) for prompt in prompts]
@@ -71,6 +76,21 @@ def text_answers(
         return answer_in_batches(chats, generate, batch_size=rows, progress=progress)
 
     return answer
+
+
+def require_context(model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+    """InputError where a prompt and its answer are longer than what the model was made for."""
+    limit = model.config.get_text_config().max_position_embeddings
+    # Which has the most tokens is nearly told by the characters.
+    for prompt in nlargest(_LONGEST, prompts, key=lambda one: len(one.user)):
+        tokens = len(_chat(tokenizer, prompt))
+        if tokens + max_new_tokens > limit:
+            first, *photos = prompt.user.split("\n")
+            raise InputError(
+                f"a group of {len(photos)} photos makes a prompt of {tokens} tokens, and with "
+                f"{max_new_tokens} of the answer the checkpoint takes {limit}: leave that group out of the "
+                f"files, or take a checkpoint with a longer context; its prompt begins {first[:60]!r}"
+            )
 
 
 def answer_in_batches(

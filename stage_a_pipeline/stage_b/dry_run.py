@@ -16,7 +16,11 @@ from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
 from stage_a_pipeline.stage_b.rewards import VERDICT_REWARDS, combine_rewards
 from stage_a_pipeline.stage_b.tickets import Ticket
-from stage_a_pipeline.stage_b.training import require_trainable, require_whole_step
+from stage_a_pipeline.stage_b.training import (
+    require_devices,
+    require_trainable,
+    require_whole_step,
+)
 from stage_a_pipeline.storage import atomic_write, ensure_folder
 
 COMPLETIONS: Final = "completions.jsonl"
@@ -52,6 +56,7 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
     """
     checkpoint = require_trainable(settings)
     require_whole_step(settings, material)
+    require_devices(settings)
     selection = select_last_blocks(read_architecture(checkpoint).module_names, settings.grpo.lora_last_k)
     tickets = _samples(material.train)
     repeated = [ticket for ticket in tickets for _ in range(settings.grpo.num_generations)]

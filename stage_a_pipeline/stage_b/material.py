@@ -60,18 +60,20 @@ class Material:
         }
 
 
-def gather_material(settings: Settings) -> Material:
+def gather_material(settings: Settings, *, for_training: bool = True) -> Material:
     """The tickets of `grpo.files`, or of the canonical JSONL files in the output folder.
 
-    Raises InputError where there is no ticket, and ConfigurationError for missions or prompt texts
-    that cannot be used.
+    Where nothing is to be trained, all of them may judge. Raises InputError where there is no ticket, and
+    ConfigurationError for missions or prompt texts that cannot be used.
     """
     grpo = settings.grpo
     missions = load_missions(settings.discovery.missions_file)
     texts = load_verdict_texts(grpo.profile, grpo.prompts_file)
     files = grpo.files or tuple(_delivered(settings, missions))
     found = read_tickets(files, missions=missions, only=grpo.missions)
-    split = split_tickets(found.tickets, held_out_fraction=grpo.held_out_fraction, seed=grpo.seed)
+    split = Split(train=(), held_out=found.tickets)
+    if for_training:
+        split = split_tickets(found.tickets, held_out_fraction=grpo.held_out_fraction, seed=grpo.seed)
     survey = survey_tickets(found.tickets)
     remarks = [*found.sentences(), *survey.sentences()]
     train = split.train

@@ -14,12 +14,14 @@ from stage_a_pipeline.engines.checkpoint import Checkpoint, resolve_checkpoint
 from stage_a_pipeline.engines.loading import load_processor, load_weights
 from stage_a_pipeline.errors import ConfigurationError, InputError
 from stage_a_pipeline.settings import Settings
-from stage_a_pipeline.stage_b.answers import require_model
+from stage_a_pipeline.stage_b.answers import require_context, require_model
 from stage_a_pipeline.stage_b.frozen_weights import hash_parts, require_unchanged, trainable_names
 from stage_a_pipeline.stage_b.layers import LayerSelection, select_last_blocks
 from stage_a_pipeline.stage_b.material import Material
 from stage_a_pipeline.stage_b.run_folder import RunFolder, read_record, write_record
 from stage_a_pipeline.storage import claim_output
+
+_NAMES_PER_LINE: Final = 10
 
 _NOT_TRAINED: Final = frozenset(
     {
@@ -151,20 +153,23 @@ def _train(
 ) -> None:
     from stage_a_pipeline.stage_b.trainer import build_trainer, clear_errors, run_trainer
 
-    _require_devices(settings)
+    require_devices(settings)
     model, selection = _load(settings, checkpoint, audience)
+    tokenizer = load_processor(checkpoint).tokenizer
+    require_context(model, tokenizer, material.prompts(material.train), settings.grpo.max_new_tokens)
     before = hash_parts(model.named_parameters())
     with clear_errors(folder):
-        trainer = build_trainer(
-            model, load_processor(checkpoint).tokenizer, selection, settings, material, folder, audience
-        )
+        trainer = build_trainer(model, tokenizer, selection, settings, material, folder, audience)
         is_main = trainer.is_world_process_zero()
         last = folder.last_checkpoint() if is_main else None
         trained = trainer.accelerator.unwrap_model(trainer.model)
         names = trainable_names(trained.named_parameters())
         if is_main:
             folder.describe(description)
-            audience.log(f"{len(names)} trainable parameters: {', '.join(names)}")
+            audience.log(f"{len(names)} trainable parameters:")
+            # A few at a time: lines of several processes are whole only while they are short.
+            for first in range(0, len(names), _NAMES_PER_LINE):
+                audience.log("  " + ", ".join(names[first : first + _NAMES_PER_LINE]))
         steps = run_trainer(trainer, folder, last, audience)
         after = hash_parts(trained.named_parameters())
         require_unchanged(before, after)
@@ -193,7 +198,7 @@ def _keep(trained: Any, record: Mapping[str, object], material: Material, folder
         write_record(path, record, (ticket.group_id for ticket in material.train))
 
 
-def _require_devices(settings: Settings) -> None:
+def require_devices(settings: Settings) -> None:
     """ConfigurationError where a trainer would find fewer GPUs, and go on with those, or on a CPU."""
     import torch
 

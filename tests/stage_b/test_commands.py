@@ -9,6 +9,7 @@ import pytest
 
 from stage_a_pipeline.stage_b.rewards import combine_rewards
 from stage_a_pipeline.stage_b.run_folder import trained_ids
+from stage_a_pipeline.storage import claim_output
 from tests.stage_b.conftest import RRU, line, write_lines
 from tests.stage_b.trained import STEPS, TICKETS, make_place
 
@@ -85,6 +86,35 @@ def test_tickets_of_later_files_judge_an_adapter_too(own):
     assert own.grpo("evaluate").code == 0
     document = json.loads((own.stage_b / "evaluation.json").read_text("utf-8"))
     assert document["verdicts"]["after"]["tickets"] == 5
+
+
+def test_a_single_new_ticket_judges_an_adapter(own):
+    write_lines(own.folder / "new.jsonl", line(group_id="QC-new", mission=RRU))
+    ended = own.grpo("evaluate", "--data", str(own.folder / "new.jsonl"))
+    assert ended.code == 0, ended.output
+    assert json.loads((own.stage_b / "evaluation.json").read_bytes())["verdicts"]["before"]["tickets"] == 1
+
+
+def test_files_of_two_evaluations_are_not_mixed(own):
+    claim = claim_output(own.stage_b, "evaluation", run_id="another", purpose="test")
+    with claim:
+        ended = own.grpo("evaluate")
+    assert ended.code == 1
+    assert "the evaluation of Stage-B is being written by pid" in ended.output
+    assert not (own.stage_b / "evaluation.json").exists()
+
+
+def test_a_prompt_beyond_the_model_s_context_is_refused_with_its_size(place):
+    photos = {f"image_{number}": "紧固件合格" for number in range(1, 1001)}
+    tickets = place.folder / "tickets.jsonl"
+    huge = line(group_id="QC-huge", mission=RRU, images=list(photos), per_image=photos)
+    write_lines(tickets, *[huge.replace("QC-huge", f"QC-huge{one}") for one in range(8)])
+    for command in ("dry-run", "train"):
+        ended = place.grpo(command)
+        assert ended.code == 1
+        assert "a group of 1000 photos makes a prompt of" in ended.output
+        assert "the checkpoint takes 4096" in ended.output
+    assert not (place.stage_b / "adapter").exists()
 
 
 def test_an_adapter_of_another_trainer_is_judged_by_the_held_out_tickets(own):
