@@ -85,7 +85,9 @@ class ShardTask:
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
     """What the answers of a run will depend on that asks by this recipe."""
-    return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), settings.model_dump(mode="json"))
+    # What is trained on the delivered file later is no part of how it was made.
+    told = settings.model_dump(mode="json", exclude={"grpo"})
+    return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), told)
 
 
 def require_fingerprint(recipe: Recipe, planned: Fingerprint) -> None:

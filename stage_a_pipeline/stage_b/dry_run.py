@@ -55,8 +55,8 @@ def dry_run(settings: Settings, material: Material, *, progress: Counted | None 
     before its first step.
     """
     checkpoint = require_trainable(settings)
-    require_whole_step(settings, material)
     require_devices(settings)
+    require_whole_step(settings, material)
     selection = select_last_blocks(read_architecture(checkpoint).module_names, settings.grpo.lora_last_k)
     tickets = _samples(material.train)
     repeated = [ticket for ticket in tickets for _ in range(settings.grpo.num_generations)]

@@ -72,6 +72,7 @@ def train_adapter(
     OutputError where the disk is full, EngineOutOfMemoryError and TrainingError.
     """
     checkpoint = require_trainable(settings)
+    require_devices(settings)
     require_whole_step(settings, material)
     description = describe_training(settings, material, checkpoint)
     folder = training_folder(settings, description)
@@ -153,7 +154,6 @@ def _train(
 ) -> None:
     from stage_a_pipeline.stage_b.trainer import build_trainer, clear_errors, run_trainer
 
-    require_devices(settings)
     model, selection = _load(settings, checkpoint, audience)
     tokenizer = load_processor(checkpoint).tokenizer
     require_context(model, tokenizer, material.prompts(material.train), settings.grpo.max_new_tokens)
