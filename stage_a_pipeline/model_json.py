@@ -18,6 +18,9 @@ _MAX_DEPTH: Final = 32
 _MAX_NUMBER: Final = 300
 """Digits beyond which a number with a fraction or exponent counts as infinite."""
 
+_LONGEST_COUNT: Final = 9
+"""Digits of a count; what a runaway answer writes beyond them is no count of things in a photo."""
+
 INVISIBLE: Final = r"\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u2060\ufeff"
 """Byte-order mark, zero-width marks, delete and control characters, as a range of a pattern."""
 _ESCAPED: Final = re.compile(rf"[\x85\u2028\u2029{INVISIBLE}]")
@@ -106,6 +109,18 @@ def texts_within(value: object) -> Iterator[str]:
             yield from texts_within(item)
     elif type(value) is str:
         yield value
+
+
+def counts_of(value: object) -> Iterator[tuple[str, int]]:
+    """The values that a parsed object counts, with their counts above 0; nothing of what is no count."""
+    for name, count in value.items() if isinstance(value, dict) else ():
+        if isinstance(count, Number) and len(count) <= _LONGEST_COUNT and count.isdigit() and int(count):
+            yield name, int(count)
+
+
+def items_of(value: object) -> list[object]:
+    """The items of a parsed list; none of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def is_unclosed(text: str) -> bool:

@@ -9,6 +9,8 @@ from itertools import accumulate, takewhile
 from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
+WIDTH: Final = 1100
+"""Of a picture: what Dagster's dialog shows without scrolling."""
 FONTS: Final = (
     "'Noto Sans CJK SC', 'Noto Sans SC', 'PingFang SC', 'Microsoft YaHei', 'Source Han Sans SC', sans-serif"
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from stage_a_pipeline.model_json import Number, parse_json
+from stage_a_pipeline.model_json import counts_of, items_of, parse_json
 from stage_a_pipeline.vocabulary import (
     CATEGORY,
     DATASETS,
@@ -18,9 +18,6 @@ from stage_a_pipeline.vocabulary import (
     VOCABULARY,
     Attribute,
 )
-
-_LONGEST_COUNT: Final = 9
-"""Digits of a count; what a runaway answer writes beyond them is no count of things in a photo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ def read_content(text: str) -> Content:
     """What can be read of a summary; nothing of a text that is not JSON."""
     found = parse_json(text)
     document = found.value if found is not None and isinstance(found.value, dict) else {}
-    entries = [entry for entry in _items(document.get(STATISTICS)) if isinstance(entry, dict)]
+    entries = [entry for entry in items_of(document.get(STATISTICS)) if isinstance(entry, dict)]
     counted: Counter[tuple[str, str]] = Counter()
     for attribute, value, count in _counted(document, entries):
         counted[attribute, value] += count
@@ -100,25 +97,15 @@ def _counted(
     for entry in entries:
         if name := _category(entry):
             for key, counts in entry.items():
-                yield from ((f"{name}.{key}", value, count) for value, count in _counts(counts))
-    for remark in _items(document.get(REMARKS)):
+                yield from ((f"{name}.{key}", value, count) for value, count in counts_of(counts))
+    for remark in items_of(document.get(REMARKS)):
         if type(remark) is str:
             yield REMARKS, remark, 1
     groups = document.get(GROUP_STATISTICS)
     for group, counts in groups.items() if isinstance(groups, dict) else ():
-        yield from ((GROUP_STATISTICS, f"{group}/{name}", count) for name, count in _counts(counts))
+        yield from ((GROUP_STATISTICS, f"{group}/{name}", count) for name, count in counts_of(counts))
 
 
 def _category(entry: Mapping[str, object]) -> str | None:
     name = entry.get(CATEGORY)
     return name if type(name) is str else None
-
-
-def _counts(counts: object) -> Iterator[tuple[str, int]]:
-    for value, count in counts.items() if isinstance(counts, dict) else ():
-        if isinstance(count, Number) and len(count) <= _LONGEST_COUNT and count.isdigit() and int(count):
-            yield value, int(count)
-
-
-def _items(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

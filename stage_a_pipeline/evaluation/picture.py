@@ -21,6 +21,7 @@ from stage_a_pipeline.svg import (
     LINE,
     QUIET,
     RIGHT,
+    WIDTH,
     WRONG,
     Ends,
     document,
@@ -35,8 +36,6 @@ from stage_a_pipeline.svg import (
 
 MISSING: Final = "missing"
 INVENTED: Final = "invented"
-WIDTH: Final = 1100
-"""What Dagster's dialog shows without scrolling."""
 _MARGIN: Final = 20
 _GAP: Final = 16
 _PAD: Final = 12

@@ -14,6 +14,7 @@ from stage_a_pipeline.svg import (
     INK,
     LINE,
     QUIET,
+    WIDTH,
     document,
     dot,
     label,
@@ -24,8 +25,6 @@ from stage_a_pipeline.svg import (
     with_hint,
 )
 
-WIDTH: Final = 1100
-"""What Dagster's dialog shows without scrolling."""
 _MARGIN: Final = 20
 _LEFT, _RIGHT = 284, 752
 """The ends of the axis."""

@@ -18,6 +18,7 @@ from stage_a_pipeline.svg import (
     LINE,
     QUIET,
     RIGHT,
+    WIDTH,
     WRONG,
     document,
     group,
@@ -29,8 +30,6 @@ from stage_a_pipeline.svg import (
     with_hint,
 )
 
-WIDTH: Final = 1100
-"""What Dagster's dialog shows without scrolling."""
 _MARGIN, _GAP, _PAD = 20, 16, 16
 _TOP: Final = 96
 _PANEL: Final = (WIDTH - 2 * _MARGIN - _GAP) / 2

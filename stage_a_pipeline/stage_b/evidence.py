@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
 
-from stage_a_pipeline.model_json import Number, parse_json
+from stage_a_pipeline.model_json import counts_of, items_of, parse_json
 from stage_a_pipeline.stage_b.claim_words import DEFLECTOR, NEEDS_DEFLECTOR, READABLE, Reading
 from stage_a_pipeline.stage_b.claims import read_claims
 from stage_a_pipeline.stage_b.clauses import Part
 from stage_a_pipeline.vocabulary import CATEGORY, GROUP_STATISTICS, IRRELEVANT, REMARKS, STATISTICS
-
-_LONGEST_COUNT: Final = 9
-"""Digits of a count; more are a runaway answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +46,8 @@ def read_evidence(summary: str) -> Evidence:
     if found is None or not isinstance(found.value, dict) or STATISTICS not in found.value:
         return _from_text(summary)
     document = found.value
-    remarks = "\n".join(text for text in _items(document.get(REMARKS)) if type(text) is str)
-    parts = [_from_entry(entry) for entry in _items(document[STATISTICS]) if isinstance(entry, dict)]
+    remarks = "\n".join(text for text in items_of(document.get(REMARKS)) if type(text) is str)
+    parts = [_from_entry(entry) for entry in items_of(document[STATISTICS]) if isinstance(entry, dict)]
     return join_evidence([*parts, _from_groups(document.get(GROUP_STATISTICS)), _from_text(remarks)])
 
 
@@ -76,7 +72,7 @@ def _from_entry(entry: Mapping[str, object]) -> Evidence:
     name = entry.get(CATEGORY)
     if type(name) is not str:
         return Evidence()
-    counted = {key: dict(_counts(counts)) for key, counts in entry.items()}
+    counted = {key: dict(counts_of(counts)) for key, counts in entry.items()}
     values = {(name, key): frozenset(counts) for key, counts in counted.items() if counts}
     if (name, "文本") in values:
         key = (name, READABLE[0])
@@ -92,7 +88,7 @@ def _from_entry(entry: Mapping[str, object]) -> Evidence:
 def _from_groups(groups: object) -> Evidence:
     listed = groups.values() if isinstance(groups, dict) else ()
     # They are counted in 统计 too, if it is whole.
-    return Evidence(shown={name: 0 for counts in listed for name, _ in _counts(counts)})
+    return Evidence(shown={name: 0 for counts in listed for name, _ in counts_of(counts)})
 
 
 def _from_text(text: str) -> Evidence:
@@ -113,13 +109,3 @@ def _from_text(text: str) -> Evidence:
     return Evidence(
         shown, {key: frozenset(known) for key, known in values.items()}, frozenset(unnamed), needed
     )
-
-
-def _counts(counts: object) -> Iterator[tuple[str, int]]:
-    for value, count in counts.items() if isinstance(counts, dict) else ():
-        if isinstance(count, Number) and len(count) <= _LONGEST_COUNT and count.isdigit() and int(count):
-            yield value, int(count)
-
-
-def _items(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

@@ -14,6 +14,7 @@ from stage_a_pipeline.svg import (
     INK,
     LINE,
     QUIET,
+    WIDTH,
     curve,
     document,
     dot,
@@ -25,8 +26,6 @@ from stage_a_pipeline.svg import (
     with_hint,
 )
 
-WIDTH: Final = 1100
-"""What Dagster's dialog shows without scrolling."""
 _HEIGHT: Final = 540
 _MARGIN: Final = 20
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 1072, 104, 484

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from stage_a_pipeline.evaluation.confusion import Confusion, confuse
-from stage_a_pipeline.evaluation.picture import WIDTH, draw_evaluation
+from stage_a_pipeline.evaluation.picture import draw_evaluation
 from stage_a_pipeline.evaluation.scores import score_readings
-from stage_a_pipeline.svg import shortened, text_width
+from stage_a_pipeline.svg import WIDTH, shortened, text_width
 from stage_a_pipeline.vocabulary import VOCABULARY
 from tests.evaluation.conftest import read, summary, wire
 
