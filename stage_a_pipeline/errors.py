@@ -6,7 +6,8 @@ StageAError
 ├── InputError (ValueError)           the photo tree, the workbook or the truth sidecar as a whole
 │   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
 │   ├── StaleTableError               a table that belongs to other groups or answers than its partner
-│   └── WorkbookError                 the reviewers' spreadsheet
+│   ├── WorkbookError                 the reviewers' spreadsheet
+│   └── ReassemblyError               patches, positions or models of a scan
 ├── StoreError                        an object store that cannot be read
 ├── PhotoError (ValueError)           one photo that cannot be used; rejects its group only
 ├── RecordError (ValueError)          one record that breaks the data contract
@@ -57,6 +58,10 @@ class StaleTableError(InputError):
 
 class WorkbookError(InputError):
     """A spreadsheet that is missing, unreadable, or without the expected columns."""
+
+
+class ReassemblyError(InputError):
+    """Patches, scan positions, an object or a model folder that cannot be used."""
 
 
 class StoreError(StageAError):

@@ -40,6 +40,7 @@ LAYERS = (
         "settings_engine",
         "settings_grpo",
         "settings_paths",
+        "settings_reassembly",
         "settings_sections",
         "storage",
     },
@@ -72,6 +73,7 @@ LAYERS = (
         "demo_tour",
         "grpo_cli",
         "grpo_terminal",
+        "reassembly_cli",
         "terminal",
     },
 )
