@@ -21,7 +21,14 @@ CANVAS = 1000 + np.arange(8 * 8).reshape(8, 8)
 
 @pytest.mark.parametrize(
     ("top", "left", "first"),
-    [(0, 0, (0, 0)), (3, 5, (3, 5)), (3.49, 5.5, (3, 6)), (2.5, 4.51, (3, 5)), (-0.5, 0.2, (0, 0)), (12, 22, (12, 22))],
+    [
+        (0, 0, (0, 0)),
+        (3, 5, (3, 5)),
+        (3.49, 5.5, (3, 6)),
+        (2.5, 4.51, (3, 5)),
+        (-0.5, 0.2, (0, 0)),
+        (12, 22, (12, 22)),
+    ],
 )
 def test_a_canvas_within_the_truth_keeps_all_its_pixels(top, left, first):
     found = align(CANVAS, TRUTH, Corner(top, left))
@@ -46,7 +53,9 @@ def test_a_canvas_that_leaves_the_truth_is_cropped_with_it(top, left, world, can
 
 @pytest.mark.parametrize("corner", [Corner(-8, 0), Corner(0, 30), Corner(500, 500), Corner(-500, 2)])
 def test_a_canvas_beside_the_truth_is_told(corner):
-    with pytest.raises(ReassemblyError, match=r"Baseline lies at row .* 20x30 pixels and shares none with it"):
+    with pytest.raises(
+        ReassemblyError, match=r"Baseline lies at row .* 20x30 pixels and shares none with it"
+    ):
         align(CANVAS, TRUTH, corner, name="Baseline")
     assert world_box(TRUTH, corner, 8).size == 0
 

@@ -57,9 +57,7 @@ def test_errors_of_amplitude_by_hand():
 def test_errors_of_phase_by_hand(method, expected):
     # Less their means, the prediction's rows are -0.5 and 0.5, the truth's 0; a plane takes those off too.
     phase = np.array([[0.25, 0.25], [1.25, 1.25]])
-    metrics = compare_objects(
-        framed(np.exp(1j * phase)), framed(np.ones((2, 2))), phase_align_method=method
-    )
+    metrics = compare_objects(framed(np.exp(1j * phase)), framed(np.ones((2, 2))), phase_align_method=method)
     assert metrics.mae.phase == pytest.approx(expected)
     assert metrics.mse.phase == pytest.approx(expected**2)
 
@@ -115,7 +113,8 @@ def test_ms_ssim_is_a_product_over_scales(sigma):
     # Sides of 30, 15 and 8 pixels; 4 are too few for a window.
     expected = np.prod(
         [
-            structural_similarity(other[::step, ::step], true[::step, ::step], data_range=data_range) ** weight
+            structural_similarity(other[::step, ::step], true[::step, ::step], data_range=data_range)
+            ** weight
             for step, weight in ((1, 0.0448), (2, 0.2856), (4, 0.3001))
         ]
     )
@@ -173,7 +172,12 @@ def test_a_prediction_of_nothing_is_undefined_without_a_warning(recwarn):
         (np.ones((9, 9, 1)), np.ones((9, 9)), {}, r"prediction has the shape \(9, 9, 1\); give an image"),
         (np.ones((9, 9)), np.full((9, 9), np.nan), {}, "truth has values that are not finite"),
         (np.ones((4, 9)), np.ones((4, 9)), {}, "images of 4x9 pixels are too small.*at least 5x5"),
-        (np.ones((9, 9)), np.ones((9, 9)), {"phase_align_method": "line"}, "'line'; choose one of plane, mean"),
+        (
+            np.ones((9, 9)),
+            np.ones((9, 9)),
+            {"phase_align_method": "line"},
+            "'line'; choose one of plane, mean",
+        ),
         (np.ones((9, 9)), np.ones((9, 9)), {"frc_sigma": -1}, "frc_sigma is -1; give 0 or a positive"),
         (np.ones((9, 9)), np.ones((9, 9)), {"ms_ssim_sigma": math.nan}, "ms_ssim_sigma is nan"),
     ],

@@ -42,7 +42,9 @@ def test_other_images_than_squares_are_compared_in_their_centre():
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 21, 40))
     inner = slice(9, 30)
-    assert ring_correlation(first, second) == pytest.approx(slow_correlation(first[:, inner], second[:, inner]))
+    assert ring_correlation(first, second) == pytest.approx(
+        slow_correlation(first[:, inner], second[:, inner])
+    )
 
 
 def test_a_ring_without_power_is_undefined():
