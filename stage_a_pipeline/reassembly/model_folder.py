@@ -52,5 +52,6 @@ def find_model(folder: Path) -> ModelFile:
 def _wanted() -> str:
     return (
         "reconstruction.npz (`reconstructed_object`), patches.npz (`patches`, `offsets`), patches.npy (with "
-        "offsets.npy, or the test data's positions), model.pt2 (torch.export), model.pt or model.ts (TorchScript)"
+        "offsets.npy, or the test data's positions), model.pt2 (torch.export), model.pt or model.ts "
+        "(TorchScript)"
     )
