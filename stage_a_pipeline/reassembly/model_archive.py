@@ -21,7 +21,9 @@ _PICKLED_PREFIXES: Final = ("custom_obj_", "opaque_obj_")
 _COMPILED: Final = "data/aotinductor/"
 _OPERATOR: Final = re.compile(r"torch\.ops\.[\w.]+|(torch\._?sym|_operator\.|math\.)\w+")
 """What a step of a graph may call; torch.export takes any path below the module torch, other modules too."""
-_FORMULA: Final = re.compile(r"(?:'\w+'|(?:[A-Z]\w*|floor|ceiling)\(|\w+(?!\()\b|\.\d|[ )+\-*/%,=<>~&|])*")
+_FORMULA: Final = re.compile(
+    r"(?:'\w+'|'\d+\.\d+'|(?:[A-Z]\w*|floor|ceiling)\(|\w+(?!\()\b|\.\d|[ )+\-*/%,=<>~&|])*"
+)
 """What a size may be; torch.export has sympy evaluate it as Python, where `exec('...')` would be one too."""
 _EXPORT_AGAIN: Final = "export the model again with torch.export.save of the torch that is installed"
 
