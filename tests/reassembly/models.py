@@ -79,7 +79,7 @@ def save_torchscript(path, *, kind="complex"):
 
 
 def rewrite(path, changes):
-    """An archive with other members: `changes` maps a name to its new content, or to a function of the old."""
+    """An archive with other members: `changes` maps names to new content, or to a function of the old."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     folder = next(iter(members)).partition("/")[0]

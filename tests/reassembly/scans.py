@@ -55,11 +55,8 @@ def make_scan(folder, *, rows=72, columns=80, step=5, seed=0):
     truth = smooth_object(rows, columns, seed=seed, sigma=0.8)
     rng = np.random.default_rng(seed)
     half = SIDE // 2
-    y, x = np.meshgrid(
-        np.arange(half + 1, rows - half - 1, step),
-        np.arange(half + 1, columns - half - 1, step),
-        indexing="ij",
-    )
+    inner = np.mgrid[half + 1 : rows - half - 1 : step, half + 1 : columns - half - 1 : step]
+    y, x = (axis.ravel() for axis in inner)
     positions = np.stack([x, y], axis=1) + rng.uniform(-0.9, 0.9, (x.size, 2))
     patches = np.stack([sampled(truth, x, y) for x, y in positions]).astype(np.complex64)
     folder.mkdir(parents=True, exist_ok=True)

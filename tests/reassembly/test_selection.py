@@ -40,7 +40,7 @@ def test_rows_are_chosen_whatever_the_batches(size):
     [
         (
             Selection(subsample=6),
-            "--n-test-subsample 6: scan.npz has 5 positions to choose from; ask for 1 to 5",
+            "--n-test-subsample 6: scan.npz has 5 positions to choose from; ask",
         ),
         (Selection(groups=6), "--n-test-groups 6: scan.npz has 5 positions"),
         (Selection(subsample=3, groups=4), "--n-test-groups 4: scan.npz has 3 positions"),
