@@ -13,14 +13,7 @@ import pytest
 from tests.reassembly.models import save_exported, save_torchscript
 from tests.reassembly.scans import make_scan, write_patches
 
-PROGRAM = [
-    sys.executable,
-    "-W",
-    "error",
-    "-c",
-    "from stage_a_pipeline.cli import main; main()",
-    "compare-models",
-]
+PROGRAM = [sys.executable, "-W", "error", "-c", "from stage_a_pipeline.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +112,7 @@ def test_ctrl_c_is_one_sentence(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (tmp_path / "out").exists():
+    while waiting.poll() is None and not (tmp_path / "out").exists():
         time.sleep(0.05)
     time.sleep(0.5)
     waiting.send_signal(signal.SIGINT)
