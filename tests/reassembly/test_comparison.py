@@ -68,7 +68,7 @@ def test_positions_that_are_off_are_told_by_the_offsets(scan, request_for, move)
     write_patches(scan.folder / "pinn", scan.noisy(0.01), scan.positions + np.array(move))
     after = compare(request_for).arms[0].offset
     # The truth is cropped too far to the right, and the object is moved to the left.
-    assert np.subtract(after, before) == pytest.approx([-move[1], -move[0]], abs=0.05)
+    assert np.subtract(after, before) == pytest.approx([-move[1], -move[0]], abs=0.1)
 
 
 def test_a_stitched_object_is_compared_as_its_patches_are(scan, request_for):
