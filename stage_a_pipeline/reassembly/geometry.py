@@ -19,6 +19,9 @@ Positions = npt.NDArray[np.float64]
 SNAP: Final = 1e-5
 """Shifts so near to a whole number of pixels are whole: rounding would otherwise cost a row of the canvas."""
 
+_FURTHEST: Final = 1 << 30
+"""Pixels from the mean to a position; what a side of more has of pixels is no number of a computer's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -101,7 +104,13 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
         )
     # By columns: numpy adds up what lies side by side in pairs, and what does not one after another.
     mean_x, mean_y = (float(np.ascontiguousarray(axis).mean()) for axis in positions.T)
-    pad = math.ceil(float(np.abs(_shifts(positions, mean_x, mean_y)).max()))
+    furthest = float(np.abs(_shifts(positions, mean_x, mean_y)).max())
+    if not furthest <= _FURTHEST:
+        raise ReassemblyError(
+            f"offsets: one lies {furthest:.3g} pixels from their mean, and no canvas reaches so far; give "
+            "positions in pixels"
+        )
+    pad = math.ceil(furthest)
     return Plan(positions, patch_size, crop_size, Anchor(mean_x, mean_y, pad + pad % 2, crop_size))
 
 
@@ -109,7 +118,9 @@ def as_positions(offsets: Any, *, source: str = "offsets") -> Positions:
     """(B, 2) positions in float64. ReassemblyError, beginning with `source`, where they are none."""
     values = np.asarray(offsets)
     if values.dtype.kind not in "fiu":
-        raise ReassemblyError(f"{source}: positions are real numbers, and these are {values.dtype}")
+        raise ReassemblyError(
+            f"{source}: positions are real numbers, and these are {values.dtype}; give (x, y) pairs"
+        )
     if values.size == 0:
         raise ReassemblyError(f"{source}: empty; there is no position, and so nothing to reassemble")
     kept = tuple(size for size in values.shape if size != 1)
