@@ -32,7 +32,7 @@ TRUE_MODEL: Final = "true"
 
 STEP: Final = 10.0
 """Pixels from one position to the next: the middle 20 px of neighbouring patches overlap by half."""
-JITTER: Final = 0.2
+JITTER: Final = 0.15
 """How far a position strays from its place in the raster, per axis and as a share of the step."""
 FEWEST_PIXELS: Final = 4
 """Smallest side of a patch."""
@@ -116,14 +116,19 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _plan_scan(count: int, patch_size: int, seed: int, step: float) -> _Scan:
-    """A raster that is about square, row by row, each position moved a little at random."""
+    """A raster that is about square, row by row, each position moved a little at random.
+
+    Their mean is a whole pixel, and so is the canvas's place in the specimen: a registration then finds
+    what the models are shifted by, and nothing else.
+    """
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     # Room for the jitter, for what the models look beyond, and for the square canvas of an uneven raster.
-    margin = patch_size // 2 + 2 * step + max(model.reach() for model in MODELS.values()) + 2
+    margin = patch_size // 2 + 2 * step + max(model.reach() for model in MODELS.values()) + 3
     down, across = np.divmod(np.arange(count), columns)
     stray = np.random.default_rng([seed, 2]).uniform(-JITTER, JITTER, (count, 2))
     positions = margin + step * (np.stack([across, down], axis=1) + stray)
+    positions += np.rint(positions.mean(axis=0)) - positions.mean(axis=0)
     height, width = (math.ceil(2 * margin + step * (places - 1)) + 1 for places in (rows, columns))
     return _Scan(draw_object(height, width, seed=seed), draw_probe(patch_size), positions)
 

@@ -35,8 +35,8 @@ class Degradation:
 
 
 MODELS: Final = {
-    "pinn": Degradation(shift_y=0.36, shift_x=-0.52, blur=0.6, noise=0.02, scale=1.0, phase=0.1),
-    "baseline": Degradation(shift_y=-0.74, shift_x=0.44, blur=1.6, noise=0.10, scale=0.9, phase=0.4),
+    "pinn": Degradation(shift_y=0.36, shift_x=-0.52, blur=0.5, noise=0.01, scale=1.0, phase=0.1),
+    "baseline": Degradation(shift_y=-0.74, shift_x=0.44, blur=0.9, noise=0.05, scale=0.9, phase=0.4),
 }
 
 

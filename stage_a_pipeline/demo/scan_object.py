@@ -32,9 +32,9 @@ def draw_object(height: int, width: int, *, seed: int) -> Image:
     star = _star(rows - 0.46 * height, columns - 0.47 * width, radius=0.24 * side)
     cells = _cells(rows, columns) * _corner(rows / height, columns / width)
     rings = _rings(rows - 0.70 * height, columns - 0.32 * width, radius=0.17 * side)
-    ground = _ground(height, width, seed=[seed, 0], roughness=1.7)
+    ground = _ground(height, width, seed=[seed, 0], roughness=1.4)
     other = _ground(height, width, seed=[seed, 1], roughness=2.2)
-    amplitude = _within(0.4 * ground - 0.9 * star - 0.9 * cells, *AMPLITUDES)
+    amplitude = _within(0.35 * ground - 0.9 * star - 0.9 * cells, *AMPLITUDES)
     phase = _within(0.8 * other + 0.8 * star + 0.5 * cells + 0.6 * rings, -PHASE_LIMIT, PHASE_LIMIT)
     specimen: Image = (amplitude * np.exp(1j * phase)).astype(np.complex64)
     return specimen

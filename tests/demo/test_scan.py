@@ -16,6 +16,8 @@ from click.testing import CliRunner
 
 from stage_a_pipeline.cli import main
 from stage_a_pipeline.demo.scan import TEST_DATA_NAME, write_demo_scan
+from stage_a_pipeline.demo.scan_models import MODELS, Degradation, ImperfectModel, sample_patches
+from stage_a_pipeline.demo.scan_object import draw_object
 from stage_a_pipeline.errors import ConfigurationError, OutputError
 
 SMALL = {"positions": 70, "patch_size": 24, "seed": 5}
@@ -135,13 +137,12 @@ def test_the_specimen_varies_in_amplitude_and_phase_and_wraps_nowhere(folder):
     assert 0.6 <= amplitude.min() < 0.7 < 0.9 < amplitude.max() <= 1.0
     assert np.ptp(phase) > 1.0
     assert np.abs(phase).max() < 1.5
-    correlation = np.corrcoef(amplitude.ravel(), phase.ravel())[0, 1]
-    assert 0.05 < abs(correlation) < 0.9
+    assert abs(np.corrcoef(amplitude.ravel(), phase.ravel())[0, 1]) < 0.9
 
 
 def test_the_baseline_is_further_from_the_truth_than_the_other_model(folder):
     true, pinn, baseline = (model(folder, name)[0] for name in ("true", "pinn", "baseline"))
-    assert 0.02 < np.abs(pinn - true).mean() < 0.5 * np.abs(baseline - true).mean()
+    assert 0.01 < np.abs(pinn - true).mean() < 0.5 * np.abs(baseline - true).mean()
     assert np.abs(baseline).mean() / np.abs(true).mean() == pytest.approx(0.9, abs=0.02)
 
 
@@ -152,14 +153,27 @@ def test_same_arguments_write_same_bytes_and_another_seed_others(folder, tmp_pat
     assert not set(bytes_below(other).values()) & set(bytes_below(folder).values())
 
 
-def test_a_position_more_changes_no_patch_that_both_scans_share(tmp_path):
-    # 256 are written at once, and both rasters are 20 places wide.
-    sizes = {"patch_size": 8, "seed": 5}
-    fewer = write_demo_scan(tmp_path / "fewer", positions=390, **sizes).folder
-    more = write_demo_scan(tmp_path / "more", positions=391, **sizes).folder
-    for name in ("pinn", "baseline", "true"):
-        few, many = (model(path, name)[0] for path in (fewer, more))
-        assert np.array_equal(few, many[:390])
+def test_what_a_model_predicts_does_not_depend_on_how_many_are_asked_for_at_once():
+    specimen = draw_object(80, 90, seed=2)
+    positions = np.random.default_rng(0).uniform(30, 50, (10, 2))
+    one, other = (ImperfectModel(specimen, MODELS["baseline"], seed=[4]) for _ in range(2))
+    pieces = [other.predict(some, size=16) for some in (positions[:3], positions[3:4], positions[4:])]
+    assert np.array_equal(one.predict(positions, size=16), np.concatenate(pieces))
+
+
+def test_a_model_without_noise_and_blur_sees_the_specimen_shifted_scaled_and_turned():
+    specimen = draw_object(80, 90, seed=2)
+    errs = Degradation(shift_y=0.5, shift_x=-2.25, blur=1e-3, noise=0.0, scale=0.5, phase=0.3)
+    positions = np.array([[40.1, 38.7], [45.0, 41.0]])
+    found = ImperfectModel(specimen, errs, seed=[4]).predict(positions, size=16)
+    expected = sample_patches(specimen, positions + np.array([-2.25, 0.5]), size=16)
+    assert np.abs(found - 0.5 * np.exp(0.3j) * expected).max() < 1e-6
+
+
+def test_the_mean_position_is_a_whole_pixel(folder):
+    measured = load(folder / TEST_DATA_NAME)
+    for name in ("xcoords", "ycoords"):
+        assert measured[name].mean() == pytest.approx(round(measured[name].mean()), abs=1e-9)
 
 
 def test_a_folder_with_content_is_refused_and_left_as_it_is(tmp_path):
@@ -208,7 +222,7 @@ def test_the_command_tells_what_it_wrote_and_what_to_type_next(tmp_path):
     folder = tmp_path / "my set"
     done = CliRunner().invoke(main, ["demo", "scan", "--dir", str(folder), "--positions", "9"])
     assert done.exit_code == 0
-    assert f"9 positions of 64 x 64 px on a specimen of 131 x 131 px in {folder}" in done.output
+    assert f"9 positions of 64 x 64 px on a specimen of 133 x 133 px in {folder}" in done.output
     assert f"stage-a compare-models --pinn_dir '{folder}/pinn'" in done.output
 
 
