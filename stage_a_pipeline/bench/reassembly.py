@@ -28,7 +28,7 @@ _MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReassemblyWorkload:
-    """`patches` of `patch_size` pixels on a raster of `spread` pixels; a hundredth of them; `plain` of those."""
+    """`patches` of `patch_size` pixels, on a raster of `spread` pixels a side; `plain` for the baseline."""
 
     patches: int = 100_000
     patch_size: int = 64
@@ -135,26 +135,16 @@ def print_reassembly(comparison: ReassemblyComparison, json_file: Path | None) -
         (".npz", workload.patches, comparison.npz),
         ("straight from a model", workload.patches, comparison.model),
     )
-    table = Table(
-        "", "patches", "canvas", "seconds", "CPU seconds", "patches/CPU s", "memory above start (MiB)"
-    )
+    table = Table("", "patches", "seconds", "CPU s", "patches/CPU s", "MiB above start")
     for name, patches, run in rows:
-        side = f"{run.canvas_side} x {run.canvas_side}"
-        rate = f"{patches / run.cpu_seconds:.0f}"
-        table.add_row(
-            name,
-            str(patches),
-            side,
-            f"{run.seconds:.2f}",
-            f"{run.cpu_seconds:.2f}",
-            rate,
-            f"{run.peak_mib:.0f}",
-        )
+        figures = (f"{figure:.2f}" for figure in (run.seconds, run.cpu_seconds))
+        rate, memory = f"{patches / run.cpu_seconds:.0f}", f"{run.peak_mib:.0f}"
+        table.add_row(name, str(patches), *figures, rate, memory)
     console = Console()
     console.print(table)
     console.print(
-        f"{comparison.ratio:.0f} times the patches of whole canvases per CPU second; objects differ by at most "
-        f"{comparison.difference:.1e}",
+        f"{comparison.ratio:.0f} times the patches of whole canvases per CPU second, {comparison.npy.canvas_side} "
+        f"pixels a side; their objects differ by at most {comparison.difference:.1e}",
         soft_wrap=True,
     )
     if json_file is not None:

@@ -167,5 +167,5 @@ def _spread(crops: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
 def _too_large(plan: Plan, needed: int, free: int) -> ReassemblyError:
     return ReassemblyError(
         f"offsets: they spread so far that the canvas has {plan.side} x {plan.side} pixels and takes "
-        f"{needed / 1e9:.1f} GB of {free / 1e9:.1f} GB that are free; give positions in pixels, or fewer of them"
+        f"{needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free; give positions in pixels, or fewer of them"
     )
