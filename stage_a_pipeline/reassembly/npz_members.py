@@ -1,0 +1,24 @@
+"""Single arrays of `.npz` files that are small enough to be read whole."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stage_a_pipeline.errors import ReassemblyError
+
+
+def read_member(path: Path, name: str) -> NDArray[Any]:
+    """That array, in whatever order its axes are stored. ReassemblyError, naming the file, where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as members:
+            return np.asarray(members[name])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ReassemblyError(
+            f"{path}: {name} cannot be read ({error}); save it anew, as an array of numbers or a text"
+        ) from error

@@ -1,0 +1,205 @@
+"""`stage-a compare-models`: a thin command over the reassembly of patches.
+
+Modules that a command needs are imported inside it: `stage-a --help` loads neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stage_a_pipeline.cli_options import ANY_PATH, clear_errors
+
+if TYPE_CHECKING:
+    from stage_a_pipeline.reassembly.comparison import Comparison, ComparisonAudience, ComparisonRequest
+
+_POSITIVE = click.IntRange(min=1)
+
+
+def _folder_option(name: str, help_text: str, *, required: bool = True) -> Callable[..., Any]:
+    """--name_with_underscores, as other programs of the field spell it; dashes do as well."""
+    dashed = name.replace("_", "-")
+    return click.option(f"--{name}", f"--{dashed}", name, type=ANY_PATH, required=required, help=help_text)
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How much of a model's input is held, and given to it, at once."""
+    for arm, name in (("baseline", "baseline"), ("pinn", "PtychoPINN")):
+        for flag, default, what in (
+            ("predict-batch-size", 32, f"Patterns that the {name} model is given at once."),
+            ("chunk-size", 1024, f"Patterns that are read at once for the {name} model."),
+        ):
+            option = click.option(
+                f"--{arm}-{flag}", type=_POSITIVE, default=default, show_default=True, help=what
+            )
+            command = option(command)
+    return command
+
+
+def _selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which positions of the scan are compared."""
+    for option in (
+        click.option(
+            "--test-subsample-seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Of the draw.",
+        ),
+        click.option("--n-test-subsample", type=_POSITIVE, help="Draw so many scan positions."),
+        click.option("--n-test-groups", type=_POSITIVE, help="Keep the first so many positions."),
+    ):
+        command = option(command)
+    return command
+
+
+def _metric_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the metrics leave to choose."""
+    sigma = click.FloatRange(min=0)
+    for option in (
+        click.option(
+            "--ms-ssim-sigma",
+            type=sigma,
+            default=1.0,
+            show_default=True,
+            help="Smoothing of amplitudes for MS-SSIM, in pixels.",
+        ),
+        click.option(
+            "--frc-sigma",
+            type=sigma,
+            default=0.0,
+            show_default=True,
+            help="Smoothing of FRC curves, in bins.",
+        ),
+        click.option(
+            "--phase-align-method",
+            type=click.Choice(["plane", "mean"]),
+            default="plane",
+            show_default=True,
+            help="What is taken off each phase.",
+        ),
+        click.option("--skip-registration", is_flag=True, help="Compare without a sub-pixel registration."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("compare-models")
+@_folder_option("pinn_dir", "Folder of the model that is called PtychoPINN.")
+@_folder_option("baseline_dir", "Folder of the baseline model.")
+@_folder_option("test_data", "Scan (.npz): diffraction, xcoords, ycoords, objectGuess.")
+@_folder_option("output_dir", "Folder of the results.")
+@_folder_option("tike_recon_path", "Object of a third program (.npz: reconstructed_object).", required=False)
+@_selection_options
+@_metric_options
+@click.option(
+    "--stitch-crop-size", type=_POSITIVE, default=20, show_default=True, help="Middle of a patch that counts."
+)
+@click.option(
+    "--stitch-batch-size", type=_POSITIVE, default=256, show_default=True, help="Patches stitched at once."
+)
+@_model_options
+@click.option("--device", default="auto", show_default=True, help="`auto`, `cpu` or `cuda:0`.")
+@click.option(
+    "--save-npz/--no-save-npz",
+    default=True,
+    show_default=True,
+    help="Write the objects as they are stitched.",
+)
+@click.option(
+    "--save-npz-aligned/--no-save-npz-aligned",
+    default=True,
+    show_default=True,
+    help="Write the objects as they are compared.",
+)
+@click.option("--quiet/--verbose", default=False, help="Show neither bars nor tables; warnings are shown.")
+@clear_errors
+def compare_models(
+    output_dir: Path, save_npz: bool, save_npz_aligned: bool, quiet: bool, **chosen: Any
+) -> None:
+    """Compare the objects of two or three models with the true object.
+
+    A model's folder holds reconstruction.npz, patches.npz, patches.npy, or a model.pt2, model.pt or model.ts
+    that predicts patches from diffraction patterns.
+    """
+    from stage_a_pipeline.reassembly.comparison import compare, require_extra
+    from stage_a_pipeline.reassembly.comparison_files import write_comparison
+    from stage_a_pipeline.storage import ensure_folder
+    from stage_a_pipeline.terminal import print_place
+
+    require_extra()
+    # Before the work: a folder that cannot be made would cost all of it.
+    ensure_folder(output_dir)
+    request = _request(**chosen)
+    with _audience(quiet=quiet) as audience:
+        comparison = compare(request, audience)
+    if not quiet:
+        # Before the files: what was measured is seen even where it cannot be written.
+        _print_comparison(comparison)
+    for path in write_comparison(
+        output_dir, comparison, save_npz=save_npz, save_npz_aligned=save_npz_aligned
+    ):
+        if not quiet:
+            print_place("written", path)
+
+
+def _request(
+    pinn_dir: Path,
+    baseline_dir: Path,
+    test_data: Path,
+    tike_recon_path: Path | None,
+    device: str,
+    skip_registration: bool,
+    **numbers: Any,
+) -> ComparisonRequest:
+    """What the options ask for."""
+    from stage_a_pipeline.reassembly.arms import Predicting, Stitching
+    from stage_a_pipeline.reassembly.comparison import ComparisonRequest
+    from stage_a_pipeline.reassembly.metrics import MetricOptions
+    from stage_a_pipeline.reassembly.selection import Selection
+
+    selection = Selection(
+        numbers["n_test_subsample"], numbers["n_test_groups"], numbers["test_subsample_seed"]
+    )
+    return ComparisonRequest(
+        pinn_dir=pinn_dir,
+        baseline_dir=baseline_dir,
+        stitching=Stitching(
+            test_data, selection, numbers["stitch_crop_size"], numbers["stitch_batch_size"], device
+        ),
+        third=tike_recon_path,
+        pinn=Predicting(numbers["pinn_chunk_size"], numbers["pinn_predict_batch_size"]),
+        baseline=Predicting(numbers["baseline_chunk_size"], numbers["baseline_predict_batch_size"]),
+        metrics=MetricOptions(numbers["phase_align_method"], numbers["frc_sigma"], numbers["ms_ssim_sigma"]),
+        skip_registration=skip_registration,
+    )
+
+
+@contextmanager
+def _audience(*, quiet: bool) -> Iterator[ComparisonAudience]:
+    """A bar for each arm that is stitched, and sentences above them."""
+    from stage_a_pipeline.inference.metrics import counted
+    from stage_a_pipeline.reassembly.comparison import ComparisonAudience
+    from stage_a_pipeline.terminal import Notices, bar_listener, shard_bars
+
+    with shard_bars(hidden=quiet, interrupted="nothing was written") as bars:
+        yield ComparisonAudience(
+            notice=Notices(bars.console).show,
+            progress=lambda name: counted(bar_listener(bars, name, "patches")),
+        )
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    """The metrics, and what else was found of each arm."""
+    from stage_a_pipeline.reassembly.comparison_display import arm_sentences, metrics_table
+    from stage_a_pipeline.terminal import console
+
+    table = metrics_table(comparison)
+    if table is not None:
+        console.print(table)
+    for sentence in arm_sentences(comparison):
+        console.print(sentence, soft_wrap=True)
