@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stage_a_pipeline.cli_options import ANY_PATH, clear_errors
+from stage_a_pipeline.errors import OutputError
 
 if TYPE_CHECKING:
     from stage_a_pipeline.reassembly import Reassembly
@@ -131,6 +132,12 @@ def reassemble(
     """
     if picture is not None and picture.resolve() == out.resolve():
         raise click.UsageError("--out and --picture name the same file; give each its own")
+    for place in filter(None, (out, picture)):
+        # Before the work: it would be lost.
+        if not place.parent.is_dir():
+            raise OutputError(
+                f"{place} cannot be written: there is no folder {place.parent}; create it first"
+            )
     from stage_a_pipeline.reassembly.model_prediction import choose_device
     from stage_a_pipeline.reassembly.object_picture import write_object_picture
     from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
