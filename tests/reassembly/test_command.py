@@ -76,7 +76,7 @@ def test_quiet_says_nothing(scan: Path) -> None:
     [
         (
             ("patches.npz", "--crop-size", "25"),
-            "patches.npz: crop_size: 25 is not within 1 and the patches' 24",
+            "patches.npz: crop_size: 25 is none of 1 to 24",
         ),
         (("alone.npy",), "alone.npy: has no `offsets`, and no offsets.npy lies beside it"),
         (("alone.npy", "--offsets", "few.npy"), "alone.npy: 40 patches, where"),
