@@ -101,7 +101,7 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
     positions = as_positions(offsets)
     if not isinstance(crop_size, Integral) or not 1 <= crop_size <= patch_size:
         raise ReassemblyError(
-            f"crop_size: {crop_size} is none of 1 to {patch_size}, the pixels of a patch's side; choose another"
+            f"crop_size: {crop_size} is none of 1 to {patch_size}, a patch's pixels a side; choose another"
         )
     # By columns: numpy adds up what lies side by side in pairs, and what does not one after another.
     mean_x, mean_y = (float(np.ascontiguousarray(axis).mean()) for axis in positions.T)
