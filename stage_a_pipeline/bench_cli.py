@@ -133,6 +133,49 @@ def bench_cluster(photos: int, nodes: int, seed: int, folder: Path | None, json_
     require_same(comparison)
 
 
+@bench.command("reassembly")
+@click.option("--patches", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option("--patch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--crop-size", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--spread",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Pixels from the first position to the last, along either axis.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option(
+    "--plain", type=click.IntRange(min=1), default=100, show_default=True, help="Patches on whole canvases."
+)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--files/--no-files",
+    default=True,
+    show_default=True,
+    help="Write the patches to the temporary folder, twice, and compare; without, make them on the way.",
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_reassembly(files: bool, json_file: Path | None, **workload: Any) -> None:
+    """Seconds and memory of reassembling patches, on one processor, beside a whole canvas per patch.
+
+    Exits with 1 when the two objects differ.
+    """
+    from stage_a_pipeline.bench.reassembly import (
+        ReassemblyWorkload,
+        compare_reassembly,
+        print_reassembly,
+        require_equal,
+    )
+
+    comparison = compare_reassembly(
+        ReassemblyWorkload(**workload), files=files, tell=lambda line: click.echo(line, err=True)
+    )
+    print_reassembly(comparison, json_file)
+    require_equal(comparison)
+
+
 @bench.command("engines")
 @click.option(
     "--shape",

@@ -19,7 +19,7 @@ from stage_a_pipeline.bench_cli import bench
 from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
 from stage_a_pipeline.grpo_cli import grpo
 from stage_a_pipeline.places import Place
-from stage_a_pipeline.reassembly_cli import compare_models
+from stage_a_pipeline.reassembly_cli import compare_models, reassemble
 
 
 @click.group()
@@ -186,6 +186,36 @@ def demo_tree(root: Path, missions: tuple[str, ...], **plan: Any) -> None:
     click.echo(tree.sentence())
 
 
+@demo.command("scan")
+@click.option(
+    "--dir", "folder", type=ANY_PATH, required=True, help="Folder to write to; must be empty or new."
+)
+@click.option(
+    "--positions", type=click.IntRange(min=1), default=400, show_default=True, help="Places of the scan."
+)
+@click.option(
+    "--patch-size", type=click.IntRange(min=4), default=64, show_default=True, help="Side of a patch, in px."
+)
+@click.option(
+    "--step",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Pixels from one place to the next.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Same seed, same bytes."
+)
+@clear_errors
+def demo_scan(folder: Path, **plan: Any) -> None:
+    """Invent a ptychography scan, the patches that two models predict of it, and the truth about both."""
+    from stage_a_pipeline.demo.scan import write_demo_scan
+
+    scan = write_demo_scan(folder, **plan)
+    click.echo(scan.sentence())
+    click.echo(f"compare the models: {scan.next_command()}")
+
+
 @demo.command("run")
 @click.option("--dir", "folder", type=ANY_PATH, default=Path("demo_run"), show_default=True)
 @clear_errors
@@ -236,4 +266,5 @@ def demo_train(out: Path, seed: int, device: str) -> None:
 main.add_command(batch)
 main.add_command(bench)
 main.add_command(compare_models)
+main.add_command(reassemble)
 main.add_command(grpo)

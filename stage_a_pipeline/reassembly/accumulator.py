@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stage_a_pipeline.engines.memory import free_bytes
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.geometry import Anchor, Plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches, require_finite
@@ -59,14 +60,15 @@ class Accumulator:
         self._fed = np.zeros(plan.count, np.bool_)
         self._next = 0
         self._result: Reassembly | None = None
-        try:
-            # A row and a pixel more: what a whole shift leaves for the next row or column, which is nothing,
-            # would lie beyond the canvas's end.
-            length = plan.side * (plan.side + 1) + 1
-            self._sums = torch.zeros(length, dtype=self._complex, device=self._device)
-            self._counts = torch.zeros(length, dtype=self._real, device=self._device)
-        except (RuntimeError, MemoryError) as error:
-            raise _too_large(plan) from error
+        # A row and a pixel more: what a whole shift leaves for the next row or column, which is nothing,
+        # would lie beyond the canvas's end.
+        length = plan.side * (plan.side + 1) + 1
+        needed = length * (self._complex.itemsize + self._real.itemsize)
+        # The kernel promises more than it has, and kills whoever uses it.
+        if needed > (free := free_bytes(self._device)):
+            raise _too_large(plan, needed, free)
+        self._sums = torch.zeros(length, dtype=self._complex, device=self._device)
+        self._counts = torch.zeros(length, dtype=self._real, device=self._device)
         steps = torch.arange(plan.crop_size + 1, device=self._device)
         self._footprint = (steps[:, None] * plan.side + steps).reshape(-1)
 
@@ -162,8 +164,8 @@ def _spread(crops: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     return pad(wide * (1 - down), (0, 0, 0, 1)) + pad(wide * down, (0, 0, 1, 0))
 
 
-def _too_large(plan: Plan) -> ReassemblyError:
+def _too_large(plan: Plan, needed: int, free: int) -> ReassemblyError:
     return ReassemblyError(
-        f"offsets: they spread so far that the canvas has {plan.side} x {plan.side} pixels, which the memory "
-        "does not hold; give positions in pixels, or fewer of them"
+        f"offsets: they spread so far that the canvas has {plan.side} x {plan.side} pixels and takes "
+        f"{needed / 1e9:.1f} GB, with {free / 1e9:.1f} GB free; give positions in pixels, or fewer of them"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,9 @@ from stage_a_pipeline.errors import ReassemblyError
 Positions = npt.NDArray[np.float64]
 SNAP: Final = 1e-5
 """Shifts so near to a whole number of pixels are whole: rounding would otherwise cost a row of the canvas."""
+
+_FURTHEST: Final = 1 << 30
+"""Pixels from the mean to a position; what a side of more has of pixels is no number of a computer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +99,33 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
     ReassemblyError, a ValueError, for positions that are none, and for a crop that no patch has.
     """
     positions = as_positions(offsets)
-    if not 1 <= crop_size <= patch_size:
+    if not isinstance(crop_size, Integral) or not 1 <= crop_size <= patch_size:
         raise ReassemblyError(
-            f"crop_size: {crop_size} is not within 1 and the patches' {patch_size} pixels; choose one that is"
+            f"crop_size: {crop_size} is none of 1 to {patch_size}, a patch's pixels a side; choose another"
         )
     # By columns: numpy adds up what lies side by side in pairs, and what does not one after another.
     mean_x, mean_y = (float(np.ascontiguousarray(axis).mean()) for axis in positions.T)
-    pad = math.ceil(float(np.abs(_shifts(positions, mean_x, mean_y)).max()))
-    return Plan(positions, patch_size, crop_size, Anchor(mean_x, mean_y, pad + pad % 2, crop_size))
+    furthest = float(np.abs(_shifts(positions, mean_x, mean_y)).max())
+    if not furthest <= _FURTHEST:
+        raise ReassemblyError(
+            f"offsets: one lies {furthest:.3g} pixels from their mean, and no canvas reaches so far; give "
+            "positions in pixels"
+        )
+    pad = math.ceil(furthest)
+    return Plan(positions, patch_size, int(crop_size), Anchor(mean_x, mean_y, pad + pad % 2, int(crop_size)))
 
 
 def as_positions(offsets: Any, *, source: str = "offsets") -> Positions:
     """(B, 2) positions in float64. ReassemblyError, beginning with `source`, where they are none."""
-    values = np.asarray(offsets)
+    try:
+        # A tensor may lie on a GPU.
+        values = np.asarray(offsets.detach().cpu() if hasattr(offsets, "detach") else offsets)
+    except ValueError as error:
+        raise ReassemblyError(f"{source}: no array ({error}); give one (x, y) per patch") from error
     if values.dtype.kind not in "fiu":
-        raise ReassemblyError(f"{source}: positions are real numbers, and these are {values.dtype}")
+        raise ReassemblyError(
+            f"{source}: positions are real numbers, and these are {values.dtype}; give (x, y) pairs"
+        )
     if values.size == 0:
         raise ReassemblyError(f"{source}: empty; there is no position, and so nothing to reassemble")
     kept = tuple(size for size in values.shape if size != 1)

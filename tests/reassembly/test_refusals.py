@@ -1,0 +1,237 @@
+"""Every input that cannot be used is refused with an error that names it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.reassembly import Accumulator, plan, reassemble_position
+from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction, write_reconstruction
+from stage_a_pipeline.reassembly.sources import open_patches, read_offsets
+from tests.reassembly.exact import random_offsets, random_patches
+
+PATCHES = random_patches(6, 8)
+OFFSETS = random_offsets(6, 5)
+BROKEN = PATCHES.copy()
+BROKEN[4, 0, 0] = complex(0, np.nan)
+LOST = OFFSETS.copy()
+LOST[2, 1] = np.inf
+
+
+def no_batches():
+    return iter(())
+
+
+@pytest.mark.parametrize(
+    ("patches", "offsets", "options", "message"),
+    [
+        (PATCHES, OFFSETS, {"crop_size": 0}, "crop_size: 0 is none of 1 to 8"),
+        (PATCHES, OFFSETS, {"crop_size": 9}, "crop_size: 9 is none of 1 to 8"),
+        (PATCHES, OFFSETS, {"crop_size": 4.5}, "crop_size: 4.5 is none of 1 to 8"),
+        (PATCHES, OFFSETS, {"batch_size": 0}, "batch_size: 0 is no number of patches"),
+        (PATCHES, OFFSETS, {"batch_size": -5}, "batch_size: -5 is no number of patches"),
+        (PATCHES, OFFSETS, {"batch_size": 2.5}, "batch_size: 2.5 is no number of patches"),
+        (PATCHES, LOST, {}, "offsets: 1 of 6 positions are not finite, the first that of patch 2"),
+        (BROKEN, OFFSETS, {}, "patches: number 4 (from 0) has values that are not finite"),
+        (torch.from_numpy(BROKEN), OFFSETS, {}, "patches: number 4 (from 0) has values"),
+        (iter([BROKEN[:3], BROKEN[3:]]), OFFSETS, {}, "patches: number 4 (from 0) has values"),
+        (PATCHES[:5], OFFSETS, {}, "patches: 5, but offsets has 6 positions"),
+        (PATCHES, OFFSETS[:5], {}, "patches: 6, but offsets has 5 positions"),
+        (iter([PATCHES[:5]]), OFFSETS, {}, "patches: 5 were given for 6 positions, number 5 (from 0)"),
+        (iter([PATCHES, PATCHES]), OFFSETS, {}, "patches: 6 to 11 (from 0) were given, but offsets has 6"),
+        (np.zeros((6, 8, 8, 4), np.complex64), OFFSETS, {}, "patches: 4 channels"),
+        (np.zeros((6, 8, 7), np.complex64), OFFSETS, {}, "patches: of shape (6, 8, 7)"),
+        (np.zeros((6, 8), np.complex64), OFFSETS, {}, "patches: of shape (6, 8)"),
+        (PATCHES.real.astype(int), OFFSETS, {}, "patches: of int64"),
+        (torch.zeros(6, 8, 8, dtype=torch.int32), OFFSETS, {}, "patches: of torch.int32"),
+        ([PATCHES[0], PATCHES[1, :4, :4]], OFFSETS, {}, "patches: no array"),
+        (PATCHES[:0], OFFSETS[:0], {}, "offsets: empty"),
+        (PATCHES[:0], OFFSETS, {}, "patches: 0, but offsets has 6 positions"),
+        (no_batches(), OFFSETS, {}, "patches: empty"),
+        ([], OFFSETS, {}, "patches: empty"),
+        (None, OFFSETS, {}, "patches: NoneType"),
+        (PATCHES, OFFSETS.reshape(2, 6), {}, "offsets: of shape (2, 6), which does not flatten to (B, 2)"),
+        (PATCHES, OFFSETS[:, 0], {}, "offsets: of shape (6,), which does not flatten"),
+        (PATCHES, OFFSETS.astype(complex), {}, "offsets: positions are real numbers"),
+        (PATCHES, [[1, 2], [3]], {}, "offsets: no array"),
+        (PATCHES, OFFSETS * 1e5, {}, "offsets: they spread so far"),
+        (PATCHES, OFFSETS * 1e200, {}, "offsets: one lies "),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_named(patches, offsets, options, message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message follows
+        reassemble_position(patches, offsets, **({"crop_size": 4} | options))
+    assert str(raised.value).startswith(message)
+    assert isinstance(raised.value, ReassemblyError)
+    assert "; " in str(raised.value)
+
+
+def test_patches_are_counted_by_the_accumulator() -> None:
+    canvas = Accumulator(plan(OFFSETS, patch_size=8, crop_size=4))
+    canvas.add(PATCHES[:4])
+    with pytest.raises(ValueError, match=r"number 2 \(from 0\) was given twice"):
+        canvas.add(PATCHES[2:4], start=2)
+    with pytest.raises(ValueError, match=r"patches: 5 to 6 \(from 0\) were given, but offsets has 6"):
+        canvas.add(PATCHES[:2], start=5)
+    with pytest.raises(ValueError, match="patches: -1 to 0 "):
+        canvas.add(PATCHES[:2], start=-1)
+    with pytest.raises(ValueError, match="4 were given for 6 positions, number 4"):
+        canvas.result()
+    with pytest.raises(ValueError, match="patches: 4 x 4 pixels, where 8 x 8 were planned"):
+        canvas.add(PATCHES[4:, :4, :4])
+    canvas.add(PATCHES[4:])
+    canvas.result()
+    with pytest.raises(ValueError, match="the result was already taken"):
+        canvas.add(PATCHES[:0])
+
+
+def test_a_refused_batch_may_be_given_again_mended() -> None:
+    canvas = Accumulator(plan(OFFSETS, patch_size=8, crop_size=4))
+    with pytest.raises(ValueError, match="number 4"):
+        canvas.add(BROKEN)
+    canvas.add(PATCHES)
+    whole = reassemble_position(PATCHES, OFFSETS, crop_size=4)
+    assert canvas.result().object.tobytes() == whole.object.tobytes()
+
+
+def _cut(path: Path, to: int) -> None:
+    path.write_bytes(path.read_bytes()[:to])
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """As numpy.save, whatever the file's name."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=True)
+
+
+def make_missing(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def make_text(path: Path) -> None:
+    path.write_text("x,y\n1,2\n")
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_cut(path: Path) -> None:
+    save(path, PATCHES)
+    _cut(path, path.stat().st_size - 10)
+
+
+def make_cut_header(path: Path) -> None:
+    save(path, PATCHES)
+    _cut(path, 20)
+
+
+def make_fortran(path: Path) -> None:
+    save(path, np.asfortranarray(PATCHES))
+
+
+def make_objects(path: Path) -> None:
+    save(path, np.array([{}, []], object))
+
+
+def make_integers(path: Path) -> None:
+    save(path, np.zeros((2, 4, 4), int))
+
+
+def make_flat(path: Path) -> None:
+    save(path, np.zeros((2, 4)))
+
+
+def make_scalar(path: Path) -> None:
+    save(path, np.float64(3))
+
+
+def make_archive(**members: np.ndarray):
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **members)
+
+    return make
+
+
+def make_damaged_archive(path: Path) -> None:
+    make_archive(patches=PATCHES)(path)
+    content = bytearray(path.read_bytes())
+    content[500] ^= 255
+    path.write_bytes(content)
+
+
+def make_cut_archive(path: Path) -> None:
+    make_archive(patches=PATCHES)(path)
+    _cut(path, 1000)
+
+
+def make_foreign_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("patches.npy", "not an array")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (make_missing, "cannot be read: No such file or directory"),
+        (make_folder, "cannot be read: Is a directory"),
+        (make_text, "neither an .npy nor an .npz"),
+        (make_empty, "neither an .npy nor an .npz"),
+        (make_cut, "it was not written whole"),
+        (make_cut_header, "neither an .npy nor an .npz"),
+        (make_fortran, "stored in Fortran order"),
+        (make_objects, "holds Python objects, which are not read"),
+        (make_integers, "of int64; patches are complex64"),
+        (make_flat, "of shape (2, 4); patches are (B, N, N)"),
+        (make_scalar, "a single number and no array"),
+        (make_archive(offsets=OFFSETS), "has no `patches`, only 'offsets'"),
+        (make_archive(), "has no `patches`, only nothing"),
+        (make_damaged_archive, "Bad CRC-32"),
+        (make_cut_archive, "File is not a zip file"),
+        (make_foreign_archive, "neither an .npy nor an .npz"),
+    ],
+)
+def test_a_wrong_file_is_named(make, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "patches.npz"
+    make(path)
+    with pytest.raises(ReassemblyError) as raised, open_patches(path) as patches:
+        list(patches.batches(2))
+    assert str(raised.value).startswith(str(path))
+    assert problem in str(raised.value)
+
+
+def test_positions_of_a_file_are_checked_and_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "offsets.npy", LOST)
+    with pytest.raises(ReassemblyError, match=r"offsets\.npy: 1 of 6 positions are not finite"):
+        read_offsets(tmp_path / "offsets.npy")
+
+
+def test_an_object_is_read_as_it_was_written(tmp_path: Path) -> None:
+    whole = reassemble_position(PATCHES, OFFSETS, crop_size=4)
+    write_reconstruction(tmp_path / "a.npz", whole)
+    found = read_reconstruction(tmp_path / "a.npz")
+    assert (found.object == whole.object).all()
+    assert found.count is not None
+    assert (found.count == whole.count).all()
+    assert found.anchor == whole.anchor
+    write_reconstruction(tmp_path / "b.npz", whole)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_an_object_of_another_program_needs_no_anchor(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", reconstructed_object=PATCHES[0])
+    found = read_reconstruction(tmp_path / "other.npz")
+    assert (found.count, found.anchor) == (None, None)
+    np.savez(tmp_path / "real.npz", reconstructed_object=np.zeros((4, 4)))
+    with pytest.raises(ReassemblyError, match=r"real.npz: reconstructed_object is float64 of shape \(4, 4\)"):
+        read_reconstruction(tmp_path / "real.npz")
