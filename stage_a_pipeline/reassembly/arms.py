@@ -19,7 +19,7 @@ from stage_a_pipeline.reassembly.model_prediction import choose_device, load_pre
 from stage_a_pipeline.reassembly.npz_members import read_member
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from stage_a_pipeline.reassembly.scan_data import open_diffraction, read_positions
-from stage_a_pipeline.reassembly.selection import Rows, Selection, chosen_rows
+from stage_a_pipeline.reassembly.selection import Rows, Selection, chosen_rows, regrouped
 from stage_a_pipeline.reassembly.sources import has_array, open_patches, read_offsets
 from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, TellOf, accumulate, named
 
@@ -114,11 +114,8 @@ def _predict(
     with open_diffraction(stitching.test_data) as diffraction:
         positions, rows = _positions(model, stitching, diffraction.count)
         predictor = load_predictor(model, stitching.device)
-        batches = (
-            predictor.predict(chunk[first : first + predicting.batch_size])
-            for chunk in chosen_rows(diffraction.batches(predicting.chunk_size), rows)
-            for first in range(0, len(chunk), predicting.batch_size)
-        )
+        patterns = chosen_rows(diffraction.batches(predicting.chunk_size), rows)
+        batches = map(predictor.predict, regrouped(patterns, predicting.batch_size))
         found = _stitch(model.path, batches, positions[rows], diffraction.side, stitching, progress)
     return Arm(name, found.object, found.anchor, predictor.seconds)
 

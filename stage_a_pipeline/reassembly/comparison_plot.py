@@ -16,7 +16,7 @@ _DRAWN_PIXELS: Final = 2000
 """Sides of larger images are thinned out to so many: no panel has room for more."""
 _PANEL_INCHES: Final = (4.4, 4.0)
 _DOTS_PER_INCH: Final = 130
-_OUTLIERS: Final = (0.5, 99.5)
+_OUTLIERS: Final = (2, 98)
 """Percentiles that a colour bar spans: a few pixels at the border would take all contrast from the rest."""
 
 
@@ -79,7 +79,7 @@ def _thinned(image: NDArray[Any]) -> NDArray[Any]:
 def _draw(panel: Axes, image: NDArray[Any], name: str, below: str, *, colours: str) -> None:
     low, high = np.percentile(image, _OUTLIERS)
     shown = panel.imshow(image, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    bar = panel.figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.03)
+    bar = panel.figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.03, extend="both")
     bar.set_label(name, fontsize=10)
     bar.ax.tick_params(labelsize=8)
     panel.set_xticks([])

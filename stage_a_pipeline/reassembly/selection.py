@@ -58,3 +58,16 @@ def chosen_rows(batches: Iterable[NDArray[Any]], rows: Rows) -> Iterator[NDArray
             yield batch
         elif kept.any():
             yield batch[kept]
+
+
+def regrouped(batches: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]]:
+    """The same rows in batches of `size`, the last of what is left: some models take no other number."""
+    waiting: NDArray[Any] | None = None
+    for batch in batches:
+        rows = batch if waiting is None else np.concatenate([waiting, batch])
+        whole = len(rows) - len(rows) % size
+        for first in range(0, whole, size):
+            yield rows[first : first + size]
+        waiting = rows[whole:] if whole < len(rows) else None
+    if waiting is not None:
+        yield waiting

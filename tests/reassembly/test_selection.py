@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stage_a_pipeline.errors import ReassemblyError
-from stage_a_pipeline.reassembly.selection import Selection, chosen_rows
+from stage_a_pipeline.reassembly.selection import Selection, chosen_rows, regrouped
 
 
 def test_nothing_asked_is_everything():
@@ -33,6 +33,19 @@ def test_rows_are_chosen_whatever_the_batches(size):
     found = list(chosen_rows(batches, rows))
     assert np.concatenate(found).tolist() == np.flatnonzero(rows).tolist()
     assert all(len(batch) for batch in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "expected"),
+    [([4, 4, 2], 3, [3, 3, 3, 1]), ([1, 1, 1], 3, [3]), ([10], 5, [5, 5]), ([2], 9, [2]), ([], 3, [])],
+)
+def test_batches_are_full_but_for_the_last(given, size, expected):
+    whole = np.arange(sum(given))
+    ends = np.cumsum(given, dtype=int)
+    batches = [whole[end - count : end] for end, count in zip(ends, given, strict=True)]
+    found = list(regrouped(batches, size))
+    assert [len(batch) for batch in found] == expected
+    assert [row for batch in found for row in batch] == whole.tolist()
 
 
 @pytest.mark.parametrize(
