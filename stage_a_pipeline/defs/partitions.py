@@ -1,4 +1,4 @@
-"""One static partition per mission, from the packaged table and the user's file."""
+"""One static partition per mission, from the packaged table and the user's file; data sets come and go."""
 
 import os
 from typing import Final
@@ -13,3 +13,6 @@ SETTINGS_AT_LOAD: Final = load_settings(environ=os.environ)
 
 MISSIONS: Final[MissionTable] = load_missions(SETTINGS_AT_LOAD.discovery.missions_file)
 mission_partitions: Final = dg.StaticPartitionsDefinition(list(MISSIONS))
+
+data_set_partitions: Final = dg.DynamicPartitionsDefinition(name="data_sets")
+"""One per data set of the reassembly. The sensor `new_data_sets` and `stage-a data-sets` add them."""
