@@ -115,7 +115,7 @@ def _metric_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--save-npz-aligned/--no-save-npz-aligned",
     default=True,
     show_default=True,
-    help="Write the objects as they are compared.",
+    help="Write the objects as compared.",
 )
 @click.option("--quiet/--verbose", default=False, help="Show neither bars nor tables; warnings are shown.")
 @clear_errors

@@ -26,6 +26,7 @@ from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, accumulate
 TellProgress = Callable[[int, int], None]
 """Told how many patches are stitched, and of how many."""
 
+_ALL: Final = Selection()
 _SECONDS: Final = ("computation_time_seconds", "reconstruction_time")
 
 
@@ -34,7 +35,7 @@ class Stitching:
     """How patches become an object; the sizes only bound the memory."""
 
     test_data: Path
-    selection: Selection = Selection()
+    selection: Selection = _ALL
     crop_size: int = 20
     batch_size: int = DEFAULT_BATCH_SIZE
     device: str = "auto"
@@ -174,8 +175,8 @@ def _positions(model: ModelFile, stitching: Stitching, count: int) -> tuple[Posi
     positions = read_positions(test_data) if offsets is None else read_offsets(offsets)
     if positions is None:
         raise ReassemblyError(
-            f"{test_data}: has neither `xcoords` nor `ycoords`, and {model.path} comes without positions; save "
-            "them in either place"
+            f"{test_data}: has neither `xcoords` nor `ycoords`, and {model.path} comes without positions; "
+            "save them in either place"
         )
     wanted = {source: len(positions)}
     if selection.asked and offsets is not None:

@@ -41,9 +41,9 @@ class ComparisonRequest:
     baseline_dir: Path
     stitching: Stitching
     third: Path | None = None
-    pinn: Predicting = Predicting()
-    baseline: Predicting = Predicting()
-    metrics: MetricOptions = MetricOptions()
+    pinn: Predicting = field(default_factory=Predicting)
+    baseline: Predicting = field(default_factory=Predicting)
+    metrics: MetricOptions = field(default_factory=MetricOptions)
     skip_registration: bool = False
 
 
@@ -94,7 +94,7 @@ class _Notices:
         self.tell_on(sentence)
 
 
-def compare(request: ComparisonRequest, audience: ComparisonAudience = ComparisonAudience()) -> Comparison:  # noqa: B008 - frozen
+def compare(request: ComparisonRequest, audience: ComparisonAudience | None = None) -> Comparison:
     """The objects of all arms, and their metrics where the test data holds the true object.
 
     Raises ReassemblyError for files that cannot be used, ConfigurationError for a device or a library that is
@@ -102,6 +102,7 @@ def compare(request: ComparisonRequest, audience: ComparisonAudience = Compariso
     """
     require_extra()
     choose_device(request.stitching.device)
+    audience = audience or ComparisonAudience()
     notices = _Notices(audience.notice)
     # All that can be refused at once is looked at before a model is asked for an hour.
     models = {PINN: find_model(request.pinn_dir), BASELINE: find_model(request.baseline_dir)}
@@ -137,8 +138,8 @@ def _tell_of_choices(
     whole = [*stitched, *(arm.name for arm in third)]
     if whole and request.stitching.selection.asked:
         notices.tell(
-            f"{', '.join(whole)}: already stitched, so --n-test-subsample and --n-test-groups leave out nothing "
-            "of it"
+            f"{', '.join(whole)}: already stitched, so --n-test-subsample and --n-test-groups leave out "
+            "nothing of it"
         )
 
 
@@ -170,8 +171,8 @@ def _align(arm: Arm, truth: NDArray[Any], stitching: Stitching) -> Aligned:
         truth = world_box(truth, scanned.anchor, scanned.side)
         if not truth.size:
             raise ReassemblyError(
-                f"{stitching.test_data}: its positions lie beside its objectGuess; give them in pixels of it, x "
-                "before y"
+                f"{stitching.test_data}: its positions lie beside its objectGuess; give them in pixels of "
+                "it, x before y"
             )
     return align(arm.object, truth, None, name=arm.name)
 

@@ -26,18 +26,19 @@ _ERRORS: Final = ("mae", "mse")
 
 
 def metrics_table(comparison: Comparison) -> Table | None:
-    """A row per metric, a column per arm and part, the best of each marked; None without metrics."""
+    """A column per arm, a row per metric and part, the best of each marked; None without metrics."""
     measured = [arm for arm in comparison.arms if arm.metrics is not None]
     if not measured:
         return None
-    table = Table(caption="* the best of its part", caption_justify="left")
-    table.add_column("", no_wrap=True)
-    for part in ("amplitude", "phase"):
-        for arm in measured:
-            table.add_column(f"{part}\n{arm.name}", justify="right")
+    table = Table(caption="* the best of its row", caption_justify="left")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    for arm in measured:
+        table.add_column(arm.name, justify="right", no_wrap=True)
     for name in METRIC_NAMES:
-        rows = list(zip(*(getattr(arm.metrics, name) for arm in measured), strict=True))
-        table.add_row(_NAMES[name], *(cell for part in rows for cell in _cells(name, part)))
+        for part in ("amplitude", "phase"):
+            numbers = [getattr(getattr(arm.metrics, name), part) for arm in measured]
+            table.add_row(_NAMES[name], part, *_cells(name, numbers), end_section=part == "phase")
     return table
 
 

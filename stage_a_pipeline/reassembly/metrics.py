@@ -104,9 +104,9 @@ def compare_objects(
     """
     options = MetricOptions(phase_align_method, frc_sigma, ms_ssim_sigma)
     _check(prediction, truth)
-    images = [trim(np.asarray(image, np.complex128), TRIMMED) for image in (prediction, truth)]
+    found, true = (trim(np.asarray(image, np.complex128), TRIMMED) for image in (prediction, truth))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _both(_amplitudes(*images, options), _phases(*images, options))
+        return _both(_amplitudes(found, true, options), _phases(found, true, options))
 
 
 def remove_plane(image: Image) -> Image:
@@ -116,7 +116,8 @@ def remove_plane(image: Image) -> Image:
     flat: Image = image - image.mean()
     down = rows @ flat.sum(axis=1) / max(1.0, np.square(rows).sum() * columns.size)
     right = columns @ flat.sum(axis=0) / max(1.0, np.square(columns).sum() * rows.size)
-    return flat - down * rows[:, None] - right * columns[None, :]
+    plane: Image = down * rows[:, None] + right * columns[None, :]
+    return flat - plane
 
 
 @dataclass(frozen=True, slots=True, eq=False)

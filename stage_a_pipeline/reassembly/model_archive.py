@@ -1,9 +1,9 @@
 """Whether a model's file can be loaded without running what it holds as Python, looked up before it is.
 
-TorchScript and torch.export archives are zip files. Both hold weights as plain bytes, but torch.export falls
-back on pickle for what it cannot store so, and takes operators and sizes by name; `model.pt` may be a pickle of
-a whole module. What is let through are tensors and the operators of torch. Nobody has proven that those do no
-harm: a model of unknown origin is still not to be run.
+TorchScript and torch.export archives are zip files. Both hold weights as plain bytes, but torch.export
+falls back on pickle for what it cannot store so, and takes operators and sizes by name; `model.pt` may be a
+pickle of a whole module. What is let through are tensors and the operators of torch. Nobody has proven that
+those do no harm: a model of unknown origin is still not to be run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from stage_a_pipeline.errors import ReassemblyError
 _PICKLED_PREFIXES: Final = ("custom_obj_", "opaque_obj_")
 _COMPILED: Final = "data/aotinductor/"
 _OPERATOR: Final = re.compile(r"torch\.ops\.[\w.]+|(torch\._?sym|_operator\.|math\.)\w+")
-"""What a step of a graph may call; torch.export takes any path below the module torch, and what that imports."""
-_FORMULA: Final = re.compile(r"(?:'\w+'|(?:[A-Z]\w*|floor|ceiling)\(|\w+(?!\()\b|\.\d|[ )+\-*/%,=<>~&|])*")
+"""What a step of a graph may call; torch.export takes any path below the module torch, other modules too."""
+_FORMULA: Final = re.compile(
+    r"(?:'\w+'|'\d+\.\d+'|(?:[A-Z]\w*|floor|ceiling)\(|\w+(?!\()\b|\.\d|[ )+\-*/%,=<>~&|])*"
+)
 """What a size may be; torch.export has sympy evaluate it as Python, where `exec('...')` would be one too."""
 _EXPORT_AGAIN: Final = "export the model again with torch.export.save of the torch that is installed"
 
@@ -31,8 +33,8 @@ def require_torchscript(path: Path) -> None:
     names = _names(path, wanted="TorchScript")
     if not any(name.endswith("/constants.pkl") for name in names):
         raise ReassemblyError(
-            f"{path}: not TorchScript; a pickle of weights or of a module is not loaded, because it could run "
-            "any code. Save the model with torch.jit.save, or as model.pt2 with torch.export.save"
+            f"{path}: not TorchScript; a pickle of weights or of a module is not loaded, because it could "
+            "run any code. Save the model with torch.jit.save, or as model.pt2 with torch.export.save"
         )
 
 
@@ -100,8 +102,8 @@ def _refuse(path: Path, name: str, what: str) -> NoReturn:
 
 def _refusal(path: Path, name: str, what: str) -> ReassemblyError:
     return ReassemblyError(
-        f"{path}: its {name} holds {what}, which could run any code when it is loaded, and is refused; export a "
-        "model of plain tensors, or save its patches as patches.npz"
+        f"{path}: its {name} holds {what}, which could run any code when it is loaded, and is refused; "
+        "export a model of plain tensors, or save its patches as patches.npz"
     )
 
 

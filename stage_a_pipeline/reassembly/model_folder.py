@@ -65,5 +65,6 @@ def list_models(folder: Path) -> dict[str, ModelFile]:
 def _wanted() -> str:
     return (
         "reconstruction.npz (`reconstructed_object`), patches.npz (`patches`, `offsets`), patches.npy (with "
-        "offsets.npy, or the test data's positions), model.pt2 (torch.export), model.pt or model.ts (TorchScript)"
+        "offsets.npy, or the test data's positions), model.pt2 (torch.export), model.pt or model.ts "
+        "(TorchScript)"
     )

@@ -66,7 +66,8 @@ class Predictor:
             if self._worked_with not in (None, shape[0]):
                 raise ReassemblyError(
                     f"{asked} failed, where {self._worked_with} did not ({cause}); export the model with a "
-                    "dynamic batch dimension, or choose a predict batch size that divides the number of patterns"
+                    "dynamic batch dimension, or choose a predict batch size that divides the number of "
+                    "patterns"
                 ) from error
             raise ReassemblyError(
                 f"{asked} failed ({cause}); the model must take float32 (batch, N, N), with a dynamic batch "
@@ -133,7 +134,8 @@ def _unreadable(path: Path) -> Iterator[None]:
         yield
     except (OSError, *_MODEL_ERRORS) as error:
         raise ReassemblyError(
-            f"{path}: cannot be loaded ({_last_line(error)}); save the model again with the torch that is installed"
+            f"{path}: cannot be loaded ({_last_line(error)}); save the model again with the torch that is "
+            "installed"
         ) from error
 
 
@@ -152,16 +154,16 @@ def _as_complex(found: Any, shape: tuple[int, ...], *, source: str) -> torch.Ten
     elif isinstance(found, torch.Tensor) and found.is_complex():
         return _flat(found, shape, source=source).to(torch.complex64)
     raise ReassemblyError(
-        f"{source}: returns {_words(found)}; a model returns complex patches, or a pair of real ones, amplitude "
-        "and phase"
+        f"{source}: returns {_words(found)}; a model returns complex patches, or a pair of real ones, "
+        "amplitude and phase"
     )
 
 
 def _flat(patches: torch.Tensor, shape: tuple[int, ...], *, source: str) -> torch.Tensor:
     if tuple(patches.shape) not in (shape, (*shape, 1)):
         raise ReassemblyError(
-            f"{source}: returns patches of shape {tuple(patches.shape)} for patterns of shape {shape}; they must "
-            f"be of that shape, or of {(*shape, 1)}"
+            f"{source}: returns patches of shape {tuple(patches.shape)} for patterns of shape {shape}; they "
+            f"must be of that shape, or of {(*shape, 1)}"
         )
     return patches.reshape(shape)
 

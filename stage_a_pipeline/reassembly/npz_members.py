@@ -14,7 +14,7 @@ from stage_a_pipeline.errors import ReassemblyError
 
 
 def read_member(path: Path, name: str) -> NDArray[Any]:
-    """That array, in whatever order its axes are stored. ReassemblyError, naming the file, where it is none."""
+    """That array, in whatever order its axes are stored. ReassemblyError names the file."""
     try:
         with np.load(path, allow_pickle=False) as members:
             return np.asarray(members[name])

@@ -81,7 +81,7 @@ def read_positions(path: Path) -> Positions | None:
 
 
 def read_true_object(path: Path) -> NDArray[Any] | None:
-    """The complex (rows, columns) object; None where the test data has none. ReassemblyError names the file."""
+    """The complex (rows, columns) object; None where there is none. ReassemblyError names the file."""
     if not has_array(path, _OBJECT):
         return None
     # Not by open_array: objects often come from programs that store their columns first.

@@ -51,7 +51,8 @@ class Scan:
 
 def make_scan(folder, *, rows=72, columns=80, step=5, seed=0):
     """A scan of an object of that size, at positions about `step` pixels apart."""
-    truth = smooth_object(rows, columns, seed=seed)
+    # Rough enough that a shift can be told.
+    truth = smooth_object(rows, columns, seed=seed, sigma=0.8)
     rng = np.random.default_rng(seed)
     half = SIDE // 2
     y, x = np.meshgrid(
@@ -59,7 +60,7 @@ def make_scan(folder, *, rows=72, columns=80, step=5, seed=0):
         np.arange(half + 1, columns - half - 1, step),
         indexing="ij",
     )
-    positions = np.stack([x.ravel(), y.ravel()], axis=1) + rng.uniform(-0.9, 0.9, (x.size, 2))
+    positions = np.stack([x, y], axis=1) + rng.uniform(-0.9, 0.9, (x.size, 2))
     patches = np.stack([sampled(truth, x, y) for x, y in positions]).astype(np.complex64)
     folder.mkdir(parents=True, exist_ok=True)
     scan = Scan(folder, truth, positions, patches)

@@ -176,7 +176,7 @@ def test_a_prediction_of_nothing_is_undefined_without_a_warning(recwarn):
             np.ones((9, 9)),
             np.ones((9, 9)),
             {"phase_align_method": "line"},
-            "'line'; choose one of plane, mean",
+            "'line'; choose one of plane",
         ),
         (np.ones((9, 9)), np.ones((9, 9)), {"frc_sigma": -1}, "frc_sigma is -1; give 0 or a positive"),
         (np.ones((9, 9)), np.ones((9, 9)), {"ms_ssim_sigma": math.nan}, "ms_ssim_sigma is nan"),
