@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD, data_set_partitions
+from stage_a_pipeline.defs.partitions import DATA_SETS, SETTINGS_AT_LOAD, data_set_partitions
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.reassembly.data_set import list_data_sets
 from stage_a_pipeline.settings_reassembly import ReassemblySettings
 
 _SECONDS = 60
-_NAME = data_set_partitions.name
-assert _NAME is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class FoundDataSets:
 def find_new(instance: dg.DagsterInstance, settings: ReassemblySettings) -> FoundDataSets:
     """Raises ConfigurationError. Partitions whose folder has gone are left as they are."""
     names = list_data_sets(settings)
-    known = set(instance.get_dynamic_partitions(_NAME))
+    known = set(instance.get_dynamic_partitions(DATA_SETS))
     return FoundDataSets(names, tuple(name for name in names if name not in known))
 
 
@@ -44,7 +42,9 @@ def new_data_sets(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     if not found.new:
         return dg.SkipReason(f"nothing new among {len(found.names)} data sets")
     context.log.info(f"new: {', '.join(found.new)}")
-    return dg.SensorResult(dynamic_partitions_requests=[data_set_partitions.build_add_request(found.new)])
+    return dg.SensorResult(
+        dynamic_partitions_requests=[data_set_partitions.build_add_request(list(found.new))]
+    )
 
 
 def add_data_sets(settings: ReassemblySettings) -> FoundDataSets | None:
@@ -54,7 +54,7 @@ def add_data_sets(settings: ReassemblySettings) -> FoundDataSets | None:
     try:
         with dg.DagsterInstance.get() as instance:
             found = find_new(instance, settings)
-            instance.add_dynamic_partitions(_NAME, found.new)
+            instance.add_dynamic_partitions(DATA_SETS, found.new)
     except dg.DagsterError as error:
         raise ConfigurationError(f"DAGSTER_HOME cannot be used: {error}") from error
     return found

@@ -14,5 +14,6 @@ SETTINGS_AT_LOAD: Final = load_settings(environ=os.environ)
 MISSIONS: Final[MissionTable] = load_missions(SETTINGS_AT_LOAD.discovery.missions_file)
 mission_partitions: Final = dg.StaticPartitionsDefinition(list(MISSIONS))
 
-data_set_partitions: Final = dg.DynamicPartitionsDefinition(name="data_sets")
+DATA_SETS: Final = "data_sets"
+data_set_partitions: Final = dg.DynamicPartitionsDefinition(name=DATA_SETS)
 """One per data set of the reassembly. The sensor `new_data_sets` and `stage-a data-sets` add them."""

@@ -31,7 +31,7 @@ def reassembled_object(
     """One object per model of the data set, stitched from its overlapping patches."""
     loaded = settings.load()
     audience = _audience(context, progress)
-    objects = stitch_on_device(loaded, context.partition_key, audience, run_id=context.run_id)
+    objects = stitch_on_device(loaded, context.partition_key, audience, run_id=context.run.run_id)
     return dg.MaterializeResult(
         metadata=objects_metadata(objects),
         data_version=dg.DataVersion(content_version([one.path for one in objects])),
@@ -51,7 +51,7 @@ def model_comparison(
 ) -> dg.MaterializeResult[None]:
     """How near the objects of the two models are to the true one, and in which of its details."""
     audience = _audience(context, progress)
-    compared = compare_stitched(settings.load(), context.partition_key, audience, run_id=context.run_id)
+    compared = compare_stitched(settings.load(), context.partition_key, audience, run_id=context.run.run_id)
     return dg.MaterializeResult(metadata=comparison_metadata(compared))
 
 

@@ -75,7 +75,6 @@ def _fits(one: StitchedObject) -> bool:
 
 
 def _shapes(one: StitchedObject) -> str:
-    shapes = " and ".join(" x ".join(map(str, shape)) for shape in {one.object_shape, one.count_shape})
-    return f"{one.model}: {shapes}" + (
-        "" if _fits(one) else f", planned {one.side} x {one.side} ({one.path})"
-    )
+    shapes = dict.fromkeys((one.object_shape, one.count_shape))
+    told = f"{one.model}: {' and '.join(' x '.join(map(str, shape)) for shape in shapes)}"
+    return told if _fits(one) else f"{told}, planned {one.side} x {one.side} ({one.path})"

@@ -15,7 +15,7 @@ from stage_a_pipeline.reassembly.metrics import METRIC_NAMES
 from stage_a_pipeline.reassembly.object_picture import smaller_png
 from stage_a_pipeline.reassembly.stitched_object import StitchedObject
 
-_PLOT_WIDTH = 900
+_PLOT_WIDTH = 720
 _DIGITS = 6
 """Of metrics: as many as their file has."""
 _SHORT = {"PtychoPINN": "pinn"}

@@ -12,8 +12,10 @@ from PIL import Image
 
 _GAP: Final = 8
 """Pixels between the two panels."""
-_BRIGHTEST: Final = 99.5
-"""Percentile of the amplitudes that is white: a few pixels at the border would take all contrast."""
+_OUTLIERS: Final = (0.5, 99.5)
+"""Percentiles of amplitudes that are dark and white: a few pixels at the border would take all contrast."""
+_DARKEST: Final = 24
+"""Shade of the darkest pixel that has a patch; 0 is for those without."""
 
 
 def object_png(image: NDArray[Any], *, width: int = 512) -> bytes:
@@ -41,8 +43,12 @@ def smaller_png(path: Path, *, width: int) -> bytes:
 
 def _grey(amplitude: NDArray[Any]) -> Image.Image:
     finite = np.nan_to_num(amplitude, posinf=0.0)
-    white = max(float(np.percentile(finite, _BRIGHTEST)), 1e-12)
-    return Image.fromarray((np.clip(finite / white, 0, 1) * 255).astype(np.uint8))
+    placed = finite[finite > 0]
+    if not placed.size:
+        return Image.new("L", amplitude.shape[::-1])
+    dark, white = np.percentile(placed, _OUTLIERS)
+    shades = np.clip((finite - dark) / max(float(white - dark), 1e-12), 0, 1) * (255 - _DARKEST) + _DARKEST
+    return Image.fromarray(np.where(finite > 0, shades, 0).astype(np.uint8))
 
 
 def _hues(image: NDArray[Any]) -> Image.Image:
