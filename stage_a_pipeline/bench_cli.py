@@ -149,10 +149,16 @@ def bench_cluster(photos: int, nodes: int, seed: int, folder: Path | None, json_
     "--plain", type=click.IntRange(min=1), default=100, show_default=True, help="Patches on whole canvases."
 )
 @click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--files/--no-files",
+    default=True,
+    show_default=True,
+    help="Write the patches to the temporary folder, twice, and compare; without, make them on the way.",
+)
 @click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
 @clear_errors
-def bench_reassembly(json_file: Path | None, **workload: Any) -> None:
-    """Seconds and memory of reassembling patches, on one processor, beside whole canvases per patch.
+def bench_reassembly(files: bool, json_file: Path | None, **workload: Any) -> None:
+    """Seconds and memory of reassembling patches, on one processor, beside a whole canvas per patch.
 
     Exits with 1 when the two objects differ.
     """
@@ -164,7 +170,7 @@ def bench_reassembly(json_file: Path | None, **workload: Any) -> None:
     )
 
     comparison = compare_reassembly(
-        ReassemblyWorkload(**workload), tell=lambda line: click.echo(line, err=True)
+        ReassemblyWorkload(**workload), files=files, tell=lambda line: click.echo(line, err=True)
     )
     print_reassembly(comparison, json_file)
     require_equal(comparison)

@@ -1,4 +1,4 @@
-"""`stage-a compare-models` and `stage-a data-sets`: thin commands over the reassembly of patches.
+"""`stage-a reassemble`, `compare-models` and `data-sets`: thin commands over the reassembly of patches.
 
 Modules that a command needs are imported inside it: `stage-a --help` loads neither numpy nor torch.
 """
@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
+from stage_a_pipeline.errors import OutputError
 
 if TYPE_CHECKING:
+    from stage_a_pipeline.reassembly import Reassembly
     from stage_a_pipeline.reassembly.comparison import Comparison, ComparisonAudience, ComparisonRequest
+    from stage_a_pipeline.reassembly.stitching import TellOf
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -89,6 +92,75 @@ def _metric_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _stitch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How patches become an object, and where."""
+    for names, default, what in (
+        (("--stitch-batch-size", "--batch-size"), 256, "Patches that are stitched at once."),
+        (("--stitch-crop-size", "--crop-size"), 20, "Side of the middle of a patch that counts."),
+    ):
+        option = click.option(*names, type=_POSITIVE, default=default, show_default=True, help=what)
+        command = option(command)
+    return click.option("--device", default="auto", show_default=True, help="`auto`, `cpu` or `cuda:0`.")(
+        command
+    )
+
+
+@click.command("reassemble")
+@click.argument("patches", type=ANY_PATH)
+@click.option(
+    "--offsets",
+    type=ANY_PATH,
+    help="Positions (x, y), .npy or .npz; those in PATCHES (.npz) or in offsets.npy beside it when left out.",
+)
+@click.option("--out", type=ANY_PATH, required=True, help="File for the object (.npz).")
+@click.option("--picture", type=ANY_PATH, help="Draw amplitude and phase to this file (PNG).")
+@_stitch_options
+@click.option("--quiet/--verbose", default=False, help="Show neither a bar nor what came out.")
+@clear_errors
+def reassemble(
+    patches: Path,
+    offsets: Path | None,
+    out: Path,
+    picture: Path | None,
+    stitch_crop_size: int,
+    stitch_batch_size: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Stitch the overlapping patches of a file (.npy, or `patches` in an .npz) to one object.
+
+    The batch size bounds the memory and changes nothing else.
+    """
+    if picture is not None and picture.resolve() == out.resolve():
+        raise click.UsageError("--out and --picture name the same file; give each its own")
+    for place in filter(None, (out, picture)):
+        # Before the work: it would be lost.
+        if not place.parent.is_dir():
+            raise OutputError(
+                f"{place} cannot be written: there is no folder {place.parent}; create it first"
+            )
+    from stage_a_pipeline.reassembly.model_prediction import choose_device
+    from stage_a_pipeline.reassembly.object_picture import write_object_picture
+    from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
+    from stage_a_pipeline.reassembly.sources import offsets_beside
+    from stage_a_pipeline.reassembly.stitching import reassemble_file
+
+    with _bar(quiet=quiet) as tell:
+        found = reassemble_file(
+            patches,
+            offsets or offsets_beside(patches),
+            crop_size=stitch_crop_size,
+            batch_size=stitch_batch_size,
+            device=str(choose_device(device)),
+            tell=tell,
+        )
+    write_reconstruction(out, found)
+    if picture is not None:
+        write_object_picture(picture, found.object)
+    if not quiet:
+        _print_object(found, out, picture)
+
+
 @click.command("compare-models")
 @_folder_option("pinn_dir", "Folder of the model that is called PtychoPINN.")
 @_folder_option("baseline_dir", "Folder of the baseline model.")
@@ -97,14 +169,8 @@ def _metric_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_folder_option("tike_recon_path", "Object of a third program (.npz: reconstructed_object).", required=False)
 @_selection_options
 @_metric_options
-@click.option(
-    "--stitch-crop-size", type=_POSITIVE, default=20, show_default=True, help="Middle of a patch that counts."
-)
-@click.option(
-    "--stitch-batch-size", type=_POSITIVE, default=256, show_default=True, help="Patches stitched at once."
-)
+@_stitch_options
 @_model_options
-@click.option("--device", default="auto", show_default=True, help="`auto`, `cpu` or `cuda:0`.")
 @click.option(
     "--save-npz/--no-save-npz",
     default=True,
@@ -201,6 +267,31 @@ def _request(
         metrics=MetricOptions(numbers["phase_align_method"], numbers["frc_sigma"], numbers["ms_ssim_sigma"]),
         skip_registration=skip_registration,
     )
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[TellOf]:
+    """A bar for the patches of one object."""
+    from stage_a_pipeline.inference.metrics import counted
+    from stage_a_pipeline.terminal import bar_listener, shard_bars
+
+    with shard_bars(hidden=quiet, interrupted="nothing was written") as bars:
+        yield counted(bar_listener(bars, "reassembly", "patches"))
+
+
+def _print_object(found: Reassembly, out: Path, picture: Path | None) -> None:
+    """What came out, and where it lies."""
+    from stage_a_pipeline.terminal import console, print_place
+
+    side, anchor = len(found.object), found.anchor
+    console.print(
+        f"{side} x {side} pixels, {(found.count > 0).mean():.1%} of them in patches, up to "
+        f"{found.count.max():.0f} on one; pixel (0, 0) is at x {anchor.left:.3f}, y {anchor.top:.3f}",
+        soft_wrap=True,
+    )
+    print_place("object", out)
+    if picture is not None:
+        print_place("picture", picture)
 
 
 @contextmanager

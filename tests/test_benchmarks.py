@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 from click.testing import CliRunner, Result
 
-from stage_a_pipeline.bench import batching, overhead, scale
+from stage_a_pipeline.bench import batching, overhead, reassembly, scale
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
 from stage_a_pipeline.errors import StageAError
@@ -171,3 +171,41 @@ def test_bench_cluster_counts_every_component_and_finds_the_same_bytes(tmp_path)
     assert {name: components[name]["processes"] for name in expected} == expected
     assert all(one["peak_mib"] > 5 for one in components.values())
     assert told["alone"]["components"]["worker process"]["processes"] == 1
+
+
+def test_bench_reassembly_compares_equal_objects_on_files_and_without(tmp_path):
+    figures = tmp_path / "reassembly.json"
+    small = (
+        "bench",
+        "reassembly",
+        "--patches",
+        "600",
+        "--spread",
+        "60",
+        "--plain",
+        "30",
+        "--json",
+        str(figures),
+    )
+    done = CliRunner().invoke(main, small)
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text("utf-8"))
+    assert [row["name"] for row in report["rows"]] == [
+        reassembly.WHOLE, reassembly.SAME, reassembly.FEW, reassembly.NPY, reassembly.NPZ, reassembly.MADE,
+    ]  # fmt: skip
+    assert [row["patches"] for row in report["rows"]] == [30, 30, 6, 600, 600, 600]
+    assert report["difference"] < 1e-6
+    assert all(row["run"]["cpu_seconds"] > 0 for row in report["rows"])
+    assert "times the patches of whole canvases" in done.output
+    without = CliRunner().invoke(main, [*small, "--no-files"])
+    assert without.exit_code == 0, without.output
+    (row,) = json.loads(figures.read_text("utf-8"))["rows"]
+    assert (row["name"], row["patches"]) == (reassembly.MADE, 600)
+
+
+def test_objects_that_differ_fail_the_reassemblys_benchmark(monkeypatch):
+    different = reassembly.ReassemblyComparison(reassembly.ReassemblyWorkload(), (), 1.0, 2e-5)
+    monkeypatch.setattr(reassembly, "compare_reassembly", lambda *_, **__: different)
+    done = CliRunner().invoke(main, ["bench", "reassembly"])
+    assert done.exit_code == 1
+    assert "the two objects differ by 2.0e-05" in done.output

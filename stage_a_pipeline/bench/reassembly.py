@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from stage_a_pipeline.storage import atomic_write, output_errors
 
 _MODULE: Final = "stage_a_pipeline.bench.reassembly_run"
 _EQUAL: Final = 1e-5
-_MIB: Final = 1 << 20
+WHOLE, SAME, NPY, NPZ, FEW, MADE = "whole canvas", "same, .npy", ".npy", ".npz", "1%, .npy", "generated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class ReassemblyWorkload:
     crop_size: int = 20
     spread: float = 600.0
     batch_size: int = 256
-    plain: int = 100
     seed: int = 7
+    plain: int = 100
 
     @property
     def few(self) -> int:
@@ -45,69 +45,64 @@ class ReassemblyWorkload:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One run: what it read from, and of how many patches."""
+
+    name: str
+    patches: int
+    run: Run
+
+    @property
+    def rate(self) -> float:
+        """Patches per second of the processor."""
+        return self.patches / self.run.cpu_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class ReassemblyComparison:
-    """One run per row, and how far whole canvases are from ours on the same patches."""
+    """All runs; with files, also how many times the patches of whole canvases, and how far objects differ."""
 
     workload: ReassemblyWorkload
-    plain: Run
-    plain_patches: Run
-    few: Run
-    npy: Run
-    npz: Run
-    model: Run
-    difference: float
-
-    @property
-    def equal(self) -> bool:
-        """Whether both give the same object."""
-        return self.difference <= _EQUAL
-
-    @property
-    def ratio(self) -> float:
-        """Patches per processor second over those of whole canvases."""
-        ours = self.workload.patches / self.npy.cpu_seconds
-        return ours / (min(self.workload.plain, self.workload.patches) / self.plain.cpu_seconds)
+    rows: tuple[Row, ...]
+    ratio: float | None = None
+    difference: float | None = None
 
 
 def compare_reassembly(
-    workload: ReassemblyWorkload, *, tell: Callable[[str], None] = lambda _: None
+    workload: ReassemblyWorkload, *, files: bool, tell: Callable[[str], None] = lambda _: None
 ) -> ReassemblyComparison:
-    """Write the patches to the temporary folder and measure each run in a process of its own.
+    """Measure each run in a process of its own. Raises StageAError.
 
-    Raises StageAError. The files take 16 bytes per pixel of a patch until the benchmark ends.
+    With `files`, which take 16 bytes per pixel of a patch in the temporary folder until the benchmark ends,
+    and whole canvases beside; else only patches that are made on the way.
     """
-    plain = min(workload.plain, workload.patches)
+    made = Task(None, *astuple(workload)[:-1])
+    if not files:
+        return ReassemblyComparison(workload, tuple(_rows({MADE: made}, tell)))
     with scratch_folder() as folder:
-        task = Task(
-            None,
-            workload.patches,
-            workload.patch_size,
-            workload.crop_size,
-            workload.spread,
-            workload.batch_size,
-            workload.seed,
-        )
         tell(f"writing {workload.patches} patches twice")
-        small = _written(replace(task, patches=plain), folder / "plain.npy")
-        few = _written(replace(task, patches=workload.few), folder / "few.npy")
-        npy, npz = (_written(task, folder / name) for name in ("many.npy", "many.npz"))
+        small = _written(replace(made, patches=min(workload.plain, workload.patches)), folder / "plain.npy")
         results = folder / "whole.npy", folder / "ours.npy"
-        runs = {
-            "plain": replace(small, plain=True, result=str(results[0])),
-            "plain_patches": replace(small, result=str(results[1])),
-            "few": few,
-            "npy": npy,
-            "npz": npz,
-            "model": task,
+        tasks = {
+            WHOLE: replace(small, plain=True, result=str(results[0])),
+            SAME: replace(small, result=str(results[1])),
+            FEW: _written(replace(made, patches=workload.few), folder / "few.npy"),
+            NPY: _written(made, folder / "many.npy"),
+            NPZ: _written(made, folder / "many.npz"),
+            MADE: made,
         }
-        measured = {}
-        for name, each in runs.items():
-            tell(f"{name}: {each.patches} patches")
-            measured[name] = _measure(each)
+        rows = tuple(_rows(tasks, tell))
         whole, ours = map(np.load, results)
-        # Pixels that have almost nothing of any patch are mostly rounding in either.
-        difference = float(np.abs(whole - ours)[np.abs(ours) > 0.01].max())
-    return ReassemblyComparison(workload, difference=difference, **measured)
+    rates = {row.name: row.rate for row in rows}
+    # Pixels that have almost nothing of any patch are mostly rounding in either.
+    difference = float(np.abs(whole - ours)[np.abs(ours) > 0.01].max())
+    return ReassemblyComparison(workload, rows, rates[NPY] / rates[WHOLE], difference)
+
+
+def _rows(tasks: Mapping[str, Task], tell: Callable[[str], None]) -> Iterator[Row]:
+    for name, task in tasks.items():
+        tell(f"{name}: {task.patches} patches")
+        yield Row(name, task.patches, _measure(task))
 
 
 def _written(task: Task, path: Path) -> Task:
@@ -125,40 +120,34 @@ def _measure(task: Task) -> Run:
 
 def print_reassembly(comparison: ReassemblyComparison, json_file: Path | None) -> None:
     """Show the figures, and write them as JSON where asked."""
-    workload = comparison.workload
-    plain = min(workload.plain, workload.patches)
-    rows: tuple[tuple[str, int, Run], ...] = (
-        ("whole canvases", plain, comparison.plain),
-        ("the same from .npy", plain, comparison.plain_patches),
-        (".npy, a hundredth", workload.few, comparison.few),
-        (".npy", workload.patches, comparison.npy),
-        (".npz", workload.patches, comparison.npz),
-        ("straight from a model", workload.patches, comparison.model),
-    )
-    table = Table("", "patches", "seconds", "CPU s", "patches/CPU s", "MiB above start")
-    for name, patches, run in rows:
-        figures = (f"{figure:.2f}" for figure in (run.seconds, run.cpu_seconds))
-        rate, memory = f"{patches / run.cpu_seconds:.0f}", f"{run.peak_mib:.0f}"
-        table.add_row(name, str(patches), *figures, rate, memory)
+    table = Table("", "patches", "canvas", "seconds", "CPU s", "per CPU s", "MiB")
+    for row in comparison.rows:
+        run = row.run
+        seconds = (f"{figure:.2f}" for figure in (run.seconds, run.cpu_seconds))
+        table.add_row(
+            row.name,
+            str(row.patches),
+            f"{run.canvas_side}²",
+            *seconds,
+            f"{row.rate:.0f}",
+            f"{run.peak_mib:.0f}",
+        )
     console = Console()
     console.print(table)
-    console.print(
-        f"{comparison.ratio:.0f} times the patches of whole canvases per CPU second, {comparison.npy.canvas_side} "
-        f"pixels a side; their objects differ by at most {comparison.difference:.1e}",
-        soft_wrap=True,
-    )
+    console.print("MiB: peak of anonymous memory above the start, canvas included", soft_wrap=True)
+    if comparison.ratio is not None:
+        console.print(
+            f"{comparison.ratio:.0f} times the patches of whole canvases per CPU second; their objects "
+            f"differ by at most {comparison.difference:.1e}",
+            soft_wrap=True,
+        )
     if json_file is not None:
         with atomic_write(json_file) as file:
-            json.dump(
-                {"machine": machine(), **asdict(comparison), "ratio": comparison.ratio},
-                file,
-                ensure_ascii=False,
-                indent=2,
-            )
+            json.dump({"machine": machine(), **asdict(comparison)}, file, ensure_ascii=False, indent=2)
             file.write("\n")
 
 
 def require_equal(comparison: ReassemblyComparison) -> None:
     """StageAError where the objects of the two differ."""
-    if not comparison.equal:
+    if comparison.difference is not None and comparison.difference > _EQUAL:
         raise StageAError(f"the two objects differ by {comparison.difference:.1e}, more than {_EQUAL:.0e}")

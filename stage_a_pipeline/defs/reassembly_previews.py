@@ -12,8 +12,8 @@ from stage_a_pipeline.reassembly.comparison import ComparedArm
 from stage_a_pipeline.reassembly.comparison_files import METRICS, PLOT
 from stage_a_pipeline.reassembly.data_set import ComparedDataSet
 from stage_a_pipeline.reassembly.metrics import METRIC_NAMES
-from stage_a_pipeline.reassembly.object_picture import smaller_png
 from stage_a_pipeline.reassembly.stitched_object import StitchedObject
+from stage_a_pipeline.reassembly.thumbnails import thumbnail_png
 
 _PLOT_WIDTH = 720
 _DIGITS = 6
@@ -28,7 +28,7 @@ def objects_metadata(objects: Sequence[StitchedObject]) -> dict[str, Any]:
     pictures = ((plain_text(one.model), png_picture(one.picture, "amplitude, phase")) for one in objects)
     return {
         "models": markdown_table(("model", "object", "patches", "coverage", "seconds"), rows),
-        "pictures": markdown_table(("model", "amplitude, and phase from -π (red) to π"), pictures),
+        "pictures": markdown_table(("model", "amplitude, and phase as a hue (red is 0)"), pictures),
         **{f"{one.model}_patches": one.patches for one in objects},
         **{f"{one.model}_side": one.side for one in objects},
         **{f"{one.model}_coverage": round(one.coverage, _DIGITS) for one in objects},
@@ -58,7 +58,8 @@ def _object_cells(one: StitchedObject) -> Sequence[str]:
 
 
 def _plot_preview(path: Path) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(png_picture(smaller_png(path, width=_PLOT_WIDTH), "comparison"))
+    smaller = thumbnail_png(path.read_bytes(), width=_PLOT_WIDTH)
+    return dg.MetadataValue.md(png_picture(smaller, "comparison"))
 
 
 def _metrics_table(arms: Sequence[ComparedArm]) -> dg.MarkdownMetadataValue:

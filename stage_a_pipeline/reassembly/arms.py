@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,10 +21,7 @@ from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from stage_a_pipeline.reassembly.scan_data import open_diffraction, read_positions
 from stage_a_pipeline.reassembly.selection import Rows, Selection, chosen_rows
 from stage_a_pipeline.reassembly.sources import has_array, open_patches, read_offsets
-from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, accumulate
-
-TellProgress = Callable[[int, int], None]
-"""Told how many patches are stitched, and of how many."""
+from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, TellOf, accumulate, named
 
 _ALL: Final = Selection()
 _SECONDS: Final = ("computation_time_seconds", "reconstruction_time")
@@ -72,7 +69,7 @@ class Stitched(NamedTuple):
 
 
 def stitch_model(
-    name: str, model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellProgress
+    name: str, model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf
 ) -> Arm:
     """The object of a model's folder. Raises ReassemblyError, ConfigurationError."""
     if model.kind == "reconstruction":
@@ -82,7 +79,7 @@ def stitch_model(
 
 
 def reassemble_model(
-    model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellProgress
+    model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf
 ) -> Stitched:
     """The object of patches, or of a model that predicts some. Raises ReassemblyError, ConfigurationError."""
     assert model.kind != "reconstruction", f"{model.path} is stitched already"
@@ -119,7 +116,7 @@ def _read_seconds(path: Path) -> float | None:
     return None
 
 
-def _stitch_patches(model: ModelFile, stitching: Stitching, progress: TellProgress) -> Stitched:
+def _stitch_patches(model: ModelFile, stitching: Stitching, progress: TellOf) -> Stitched:
     started = time.perf_counter()
     with open_patches(model.path) as patches:
         positions, rows = _positions(model, stitching, patches.count)
@@ -128,9 +125,7 @@ def _stitch_patches(model: ModelFile, stitching: Stitching, progress: TellProgre
     return Stitched(found, int(rows.sum()), time.perf_counter() - started)
 
 
-def _predict(
-    model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellProgress
-) -> Stitched:
+def _predict(model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf) -> Stitched:
     with open_diffraction(stitching.test_data) as diffraction:
         positions, rows = _positions(model, stitching, diffraction.count)
         predictor = load_predictor(model, stitching.device)
@@ -149,7 +144,7 @@ def _stitch(
     positions: Positions,
     patch_size: int,
     stitching: Stitching,
-    progress: TellProgress,
+    progress: TellOf,
 ) -> Reassembly:
     """The object of batches that come in the order of their positions; errors name the `path`."""
     device = str(choose_device(stitching.device))
@@ -163,8 +158,7 @@ def _stitch(
         )
         return accumulate(geometry, smaller, device=device, tell=lambda done: progress(done, len(positions)))
     except ReassemblyError as error:
-        told = str(error)
-        raise ReassemblyError(told if str(path) in told else f"{path}: {told}") from error
+        raise named(error, path) from error
 
 
 def _positions(model: ModelFile, stitching: Stitching, count: int) -> tuple[Positions, Rows]:

@@ -16,7 +16,7 @@ from stage_a_pipeline.reassembly.arms import (
     Arm,
     Predicting,
     Stitching,
-    TellProgress,
+    TellOf,
     read_third_arm,
     stitch_model,
 )
@@ -52,7 +52,7 @@ class ComparisonAudience:
     """Who is told what while objects are stitched: sentences, and per arm how far it is."""
 
     notice: Callable[[str], None] = lambda _: None
-    progress: Callable[[str], TellProgress] = lambda _: lambda _done, _total: None
+    progress: Callable[[str], TellOf] = lambda _: lambda _done, _total: None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

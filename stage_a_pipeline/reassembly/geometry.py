@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -98,9 +99,9 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
     ReassemblyError, a ValueError, for positions that are none, and for a crop that no patch has.
     """
     positions = as_positions(offsets)
-    if not 1 <= crop_size <= patch_size:
+    if not isinstance(crop_size, Integral) or not 1 <= crop_size <= patch_size:
         raise ReassemblyError(
-            f"crop_size: {crop_size} is not within 1 and the patches' {patch_size} pixels; choose one that is"
+            f"crop_size: {crop_size} is none of 1 to {patch_size}, the pixels of a patch's side; choose another"
         )
     # By columns: numpy adds up what lies side by side in pairs, and what does not one after another.
     mean_x, mean_y = (float(np.ascontiguousarray(axis).mean()) for axis in positions.T)
@@ -111,12 +112,16 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
             "positions in pixels"
         )
     pad = math.ceil(furthest)
-    return Plan(positions, patch_size, crop_size, Anchor(mean_x, mean_y, pad + pad % 2, crop_size))
+    return Plan(positions, patch_size, int(crop_size), Anchor(mean_x, mean_y, pad + pad % 2, int(crop_size)))
 
 
 def as_positions(offsets: Any, *, source: str = "offsets") -> Positions:
     """(B, 2) positions in float64. ReassemblyError, beginning with `source`, where they are none."""
-    values = np.asarray(offsets)
+    try:
+        # A tensor may lie on a GPU.
+        values = np.asarray(offsets.detach().cpu() if hasattr(offsets, "detach") else offsets)
+    except ValueError as error:
+        raise ReassemblyError(f"{source}: no array ({error}); give one (x, y) per patch") from error
     if values.dtype.kind not in "fiu":
         raise ReassemblyError(
             f"{source}: positions are real numbers, and these are {values.dtype}; give (x, y) pairs"

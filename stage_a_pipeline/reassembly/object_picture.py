@@ -1,4 +1,4 @@
-"""Small pictures of complex objects, and of larger pictures."""
+"""An object at a glance: its amplitude in grey, its phase as hue, side by side."""
 
 from __future__ import annotations
 
@@ -7,60 +7,64 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image as Pillow
 
+from stage_a_pipeline.storage import atomic_write
+
+_SIDE: Final = 512
+"""Pixels of each half; larger objects are averaged down, smaller ones drawn pixel by pixel."""
 _GAP: Final = 8
-"""Pixels between the two panels."""
 _OUTLIERS: Final = (0.5, 99.5)
-"""Percentiles of amplitudes that are dark and white: a few pixels at the border would take all contrast."""
-_DARKEST: Final = 24
-"""Shade of the darkest pixel that has a patch; 0 is for those without."""
+"""Percentiles that the greys span: a few pixels at the border would take all contrast from the rest."""
+_BEST, _NEAREST = Pillow.Resampling.BOX, Pillow.Resampling.NEAREST
 
 
-def object_png(image: NDArray[Any], *, width: int = 512) -> bytes:
-    """A PNG of up to `width` pixels: the amplitude in grey, and beside it the phase as a hue, -pi to pi.
-
-    Pixels without a patch are black in both.
-    """
-    side = max(1, (width - _GAP) // 2)
-    step = max(1, -(-image.shape[1] // side))
-    seen = image[::step, ::step]
-    rows, columns = seen.shape
-    joined = Image.new("RGB", (2 * columns + _GAP, rows), "white")
-    joined.paste(_grey(np.abs(seen)), (0, 0))
-    joined.paste(_hues(seen), (columns + _GAP, 0))
-    return _png(joined)
+def object_png(image: npt.NDArray[Any], *, side: int = _SIDE) -> bytes:
+    """A PNG of a complex (rows, columns) object, each half `side` pixels wide. What is exactly 0 is white."""
+    halves = [_half(part, side) for part in (_amplitude(image), _phase(image))]
+    height = max(half.height for half in halves)
+    canvas = Pillow.new("RGB", (2 * side + _GAP, height), "white")
+    for place, half in zip((0, side + _GAP), halves, strict=True):
+        canvas.paste(half, (place, 0))
+    content = io.BytesIO()
+    canvas.save(content, "PNG")
+    return content.getvalue()
 
 
-def smaller_png(path: Path, *, width: int) -> bytes:
-    """The picture in `path` as a PNG of up to `width` pixels."""
-    with Image.open(path) as picture:
-        whole = picture.convert("RGB")
-    whole.thumbnail((width, whole.height), Image.Resampling.LANCZOS)
-    return _png(whole)
+def write_object_picture(path: Path, image: npt.NDArray[Any]) -> None:
+    """Write object_png to a file. Raises OutputError."""
+    with atomic_write(path, "wb") as file:
+        file.write(object_png(image))
 
 
-def _grey(amplitude: NDArray[Any]) -> Image.Image:
-    finite = np.nan_to_num(amplitude, posinf=0.0)
-    placed = finite[finite > 0]
-    if not placed.size:
-        return Image.new("L", amplitude.shape[::-1])
-    dark, white = np.percentile(placed, _OUTLIERS)
-    shades = np.clip((finite - dark) / max(float(white - dark), 1e-12), 0, 1) * (255 - _DARKEST) + _DARKEST
-    return Image.fromarray(np.where(finite > 0, shades, 0).astype(np.uint8))
+def _half(pixels: npt.NDArray[np.uint8], side: int) -> Pillow.Image:
+    picture = Pillow.fromarray(pixels)
+    height = max(1, round(side * picture.height / picture.width))
+    return picture.resize((side, height), _BEST if picture.width > side else _NEAREST)
 
 
-def _hues(image: NDArray[Any]) -> Image.Image:
-    hue = (np.nan_to_num(np.angle(image)) / (2 * np.pi) + 0.5) * 255
-    full = np.full(image.shape, 255.0)
-    value = np.where(image == 0, 0, 230.0)
-    bands = np.stack([hue, full * 0.8, value], axis=-1).astype(np.uint8)
-    return Image.fromarray(bands, "HSV").convert("RGB")
+def _amplitude(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    amplitude = np.abs(_thinned(image))
+    placed = amplitude[amplitude > 0]
+    low, high = np.percentile(placed, _OUTLIERS) if placed.size else (0.0, 1.0)
+    shares = np.clip((amplitude - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    return _on_white(np.repeat((255 * shares).astype(np.uint8)[..., None], 3, axis=2), amplitude)
 
 
-def _png(picture: Image.Image) -> bytes:
-    """With 256 colours, which such pictures do with: they are stored in Dagster's event log."""
-    data = io.BytesIO()
-    picture.quantize(256).save(data, "PNG", optimize=True)
-    return data.getvalue()
+def _phase(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    thinned = _thinned(image)
+    hue = ((np.angle(thinned) / (2 * np.pi)) % 1 * 255).astype(np.uint8)
+    full = np.full_like(hue, 255)
+    hues = Pillow.merge("HSV", [Pillow.fromarray(part) for part in (hue, full // 2, full)])
+    return _on_white(np.asarray(hues.convert("RGB")), np.abs(thinned))
+
+
+def _on_white(pixels: npt.NDArray[np.uint8], amplitude: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.where(amplitude[..., None] > 0, pixels, np.uint8(255))
+
+
+def _thinned(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Every so many pixels of an object that would take gigabytes to be drawn whole."""
+    step = max(1, max(image.shape) // (4 * _SIDE))
+    return image[::step, ::step]

@@ -89,6 +89,18 @@ def open_patches(path: Path) -> Iterator[PatchFile]:
         yield PatchFile(stream, side)
 
 
+def offsets_beside(patches: Path) -> Path:
+    """Where the positions of patches lie: in the same `.npz`, or in `offsets.npy` beside."""
+    if zipfile.is_zipfile(patches) and has_array(patches, OFFSETS):
+        return patches
+    beside = patches.with_name("offsets.npy")
+    if patches.exists() and not beside.exists():
+        raise ReassemblyError(
+            f"{patches}: has no `offsets`, and no offsets.npy lies beside it; say where the positions are"
+        )
+    return beside if patches.exists() else patches
+
+
 def read_offsets(path: Path) -> Positions:
     """(B, 2) positions of an `.npy`, or the member `offsets` of an `.npz`. ReassemblyError names the file."""
     with open_array(path, OFFSETS) as stream:

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.object_picture import object_png
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
+from stage_a_pipeline.reassembly.thumbnails import thumbnail_png
 
 COVERED: Final = 0.01
 """Patches that a pixel has at least, where it counts as covered."""
+_HALF: Final = 252
+"""Pixels of amplitude and phase each; with the gap between them the picture has 512."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def look_at(written: Path, *, model: str, path: Path, patches: int, seconds: flo
         count_shape=found.count.shape,
         finite=bool(np.isfinite(found.object).all() and np.isfinite(found.count).all()),
         coverage=share_covered(found.count),
-        picture=object_png(found.object),
+        picture=thumbnail_png(object_png(found.object, side=_HALF), width=2 * _HALF + 8),
     )
 
 

@@ -16,11 +16,13 @@ from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Accumulator, Reassembly
 from stage_a_pipeline.reassembly.geometry import Plan, as_positions, plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches
-from stage_a_pipeline.reassembly.sources import open_patches
+from stage_a_pipeline.reassembly.sources import open_patches, read_offsets
 
 DEFAULT_BATCH_SIZE: Final = 256
 Tell = Callable[[int], None]
 """Is told how many patches lie on the canvas."""
+TellOf = Callable[[int, int], None]
+"""The same, and of how many."""
 
 
 def reassemble_position(
@@ -53,6 +55,37 @@ def reassemble_position(
         else:
             side, batches = _peek(patches)
         return accumulate(plan(positions, patch_size=side, crop_size=crop_size), batches, device=device)
+
+
+def reassemble_file(
+    patches: Path,
+    offsets: Path,
+    *,
+    crop_size: int,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: str = "cpu",
+    tell: TellOf = lambda _done, _total: None,
+) -> Reassembly:
+    """As reassemble_position, from two files, which ReassemblyError names."""
+    positions = read_offsets(offsets)
+    with open_patches(patches) as file:
+        if file.count != len(positions):
+            raise ReassemblyError(
+                f"{patches}: {file.count} patches, where {offsets} has {len(positions)} positions; give one "
+                "patch per position"
+            )
+        tell(0, file.count)
+        try:
+            geometry = plan(positions, patch_size=file.patch_size, crop_size=crop_size)
+            batches = file.batches(_positive(batch_size))
+            return accumulate(geometry, batches, device=device, tell=lambda done: tell(done, file.count))
+        except ReassemblyError as error:
+            raise named(error, patches) from error
+
+
+def named(error: ReassemblyError, path: Path) -> ReassemblyError:
+    """The error with the file that it is about."""
+    return error if str(path) in str(error) else ReassemblyError(f"{path}: {error}")
 
 
 def accumulate(

@@ -88,8 +88,9 @@ def materialise(data: Path, *assets: dg.AssetsDefinition, name: str = "first", *
     """The assets of one data set in memory; all of them unless told otherwise."""
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("data_sets", [name])
+    given = {"data_dir": str(data.parent), "device": "cpu", **chosen}
     settings = SettingsResource(
-        reassembly={"data_dir": str(data.parent), "device": "cpu", **chosen},
+        reassembly={key: value for key, value in given.items() if value is not None},
         output={"output_dir": str(data.parents[1] / "out")},
         inference={"lease_dir": str(data.parents[1] / "leases")},
     )

@@ -30,8 +30,9 @@ def no_batches():
 @pytest.mark.parametrize(
     ("patches", "offsets", "options", "message"),
     [
-        (PATCHES, OFFSETS, {"crop_size": 0}, "crop_size: 0 is not within 1 and the patches' 8 pixels"),
-        (PATCHES, OFFSETS, {"crop_size": 9}, "crop_size: 9 is not within 1 and the patches' 8 pixels"),
+        (PATCHES, OFFSETS, {"crop_size": 0}, "crop_size: 0 is none of 1 to 8"),
+        (PATCHES, OFFSETS, {"crop_size": 9}, "crop_size: 9 is none of 1 to 8"),
+        (PATCHES, OFFSETS, {"crop_size": 4.5}, "crop_size: 4.5 is none of 1 to 8"),
         (PATCHES, OFFSETS, {"batch_size": 0}, "batch_size: 0 is no number of patches"),
         (PATCHES, OFFSETS, {"batch_size": -5}, "batch_size: -5 is no number of patches"),
         (PATCHES, OFFSETS, {"batch_size": 2.5}, "batch_size: 2.5 is no number of patches"),
@@ -57,6 +58,7 @@ def no_batches():
         (PATCHES, OFFSETS.reshape(2, 6), {}, "offsets: of shape (2, 6), which does not flatten to (B, 2)"),
         (PATCHES, OFFSETS[:, 0], {}, "offsets: of shape (6,), which does not flatten"),
         (PATCHES, OFFSETS.astype(complex), {}, "offsets: positions are real numbers"),
+        (PATCHES, [[1, 2], [3]], {}, "offsets: no array"),
         (PATCHES, OFFSETS * 1e5, {}, "offsets: they spread so far"),
         (PATCHES, OFFSETS * 1e200, {}, "offsets: one lies "),
     ],

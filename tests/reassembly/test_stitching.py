@@ -137,6 +137,14 @@ def test_positions_flatten(shape: tuple[int, ...]) -> None:
     assert found.object.tobytes() == plain.object.tobytes()
 
 
+def test_positions_may_be_a_tensor_or_whole_numbers() -> None:
+    patches, offsets = random_patches(12, 8), np.rint(random_offsets(12, 9))
+    plain = reassemble_position(patches, offsets, crop_size=np.int64(5))
+    for others in (torch.from_numpy(offsets), offsets.astype(int), offsets.tolist()):
+        found = reassemble_position(patches, others, crop_size=5)
+        assert found.object.tobytes() == plain.object.tobytes()
+
+
 def _saved(patches: np.ndarray, path: Path) -> Path:
     np.save(path, patches)
     return path
