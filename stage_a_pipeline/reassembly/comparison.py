@@ -16,7 +16,6 @@ from stage_a_pipeline.reassembly.arms import (
     Arm,
     Predicting,
     Stitching,
-    TellOf,
     read_third_arm,
     stitch_model,
 )
@@ -26,6 +25,7 @@ from stage_a_pipeline.reassembly.model_folder import ModelFile, find_model
 from stage_a_pipeline.reassembly.model_prediction import choose_device
 from stage_a_pipeline.reassembly.registration import Offset, register
 from stage_a_pipeline.reassembly.scan_data import read_positions, read_true_object
+from stage_a_pipeline.reassembly.stitching import TellOf
 
 PINN: Final = "PtychoPINN"
 BASELINE: Final = "Baseline"
