@@ -41,9 +41,9 @@ def new_data_sets(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     found = find_new(context.instance, SETTINGS_AT_LOAD.reassembly)
     if not found.new:
         return dg.SkipReason(f"nothing new among {len(found.names)} data sets")
-    context.log.info(f"new: {', '.join(found.new)}")
     return dg.SensorResult(
-        dynamic_partitions_requests=[data_set_partitions.build_add_request(list(found.new))]
+        skip_reason=dg.SkipReason(f"new, and to be materialised: {', '.join(found.new)}"),
+        dynamic_partitions_requests=[data_set_partitions.build_add_request(list(found.new))],
     )
 
 

@@ -12,6 +12,7 @@ from stage_a_pipeline.adapters import reassembly
 from stage_a_pipeline.adapters.reassembly import stitch_on_device
 from stage_a_pipeline.demo.scan import write_demo_scan
 from stage_a_pipeline.reassembly.comparison import ComparisonAudience
+from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from stage_a_pipeline.settings import Settings, load_settings
 from stage_a_pipeline.storage import device_lease
 
@@ -85,10 +86,9 @@ def test_a_cpu_is_shared(settings, tmp_path):
     assert not (tmp_path / "leases").exists()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_stitches_what_a_cpu_does(settings, tmp_path):
-    from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
-
+def test_a_gpu_stitches_what_a_cpu_does(settings):
     found = []
     for device in ("cpu", "cuda:0"):
         chosen = settings.reassembly.model_copy(update={"device": device})

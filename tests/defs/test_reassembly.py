@@ -340,6 +340,7 @@ def test_the_sensor_adds_what_is_new_and_removes_nothing(data, monkeypatch):
     instance.add_dynamic_partitions("data_sets", ["gone"])
     found = new_data_sets(dg.build_sensor_context(instance=instance))
     (request,) = found.dynamic_partitions_requests
+    assert found.skip_reason.skip_message == "new, and to be materialised: first"
     assert (request.partitions_def_name, list(request.partition_keys)) == ("data_sets", ["first"])
     instance.add_dynamic_partitions("data_sets", ["first"])
     skipped = new_data_sets(dg.build_sensor_context(instance=instance))
