@@ -6,6 +6,9 @@ from stage_a_pipeline.defs.launch import (
     ASSETS,
     CHECKS,
     MISSION_JOB,
+    REASSEMBLY_ASSETS,
+    REASSEMBLY_JOB,
+    SENSORS,
     STAGE_B_ASSETS,
     STAGE_B_CHECKS,
     STAGE_B_JOB,
@@ -14,9 +17,10 @@ from stage_a_pipeline.defs.launch import (
 )
 
 defs = dg.Definitions(
-    assets=[*ASSETS, *STAGE_B_ASSETS],
+    assets=[*ASSETS, *STAGE_B_ASSETS, *REASSEMBLY_ASSETS],
     asset_checks=[*CHECKS, *STAGE_B_CHECKS],
-    jobs=[MISSION_JOB, STAGE_B_JOB],
+    jobs=[MISSION_JOB, STAGE_B_JOB, REASSEMBLY_JOB],
+    sensors=SENSORS,
     resources=default_resources(),
     executor=default_executor(),
 )

@@ -1,10 +1,11 @@
-"""`stage-a reassemble` and `stage-a compare-models`: thin commands over the reassembly of patches.
+"""`stage-a reassemble`, `compare-models` and `data-sets`: thin commands over the reassembly of patches.
 
 Modules that a command needs are imported inside it: `stage-a --help` loads neither numpy nor torch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stage_a_pipeline.cli_options import ANY_PATH, clear_errors
+from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
 from stage_a_pipeline.errors import OutputError
 
 if TYPE_CHECKING:
@@ -211,6 +212,29 @@ def compare_models(
     ):
         if not quiet:
             print_place("written", path)
+
+
+@click.command("data-sets")
+@settings_option
+@clear_errors
+def data_sets(settings_file: Path | None) -> None:
+    """List the data sets of the reassembly, and add new ones to the Dagster instance of DAGSTER_HOME.
+
+    They are the partitions of its assets. In `dagster dev` a sensor adds them.
+    """
+    from stage_a_pipeline.defs.data_sets import add_data_sets
+    from stage_a_pipeline.reassembly.data_set import list_data_sets
+    from stage_a_pipeline.settings import load_settings
+
+    settings = load_settings(environ=os.environ, settings_file=settings_file).reassembly
+    names = list_data_sets(settings)
+    added = add_data_sets(settings)
+    for name in names:
+        click.echo(f"{name}  new" if added is not None and name in added.new else name)
+    if not names:
+        click.echo(f"no folder in {settings.data_dir} holds a test_data.npz", err=True)
+    if added is None:
+        click.echo("DAGSTER_HOME is not set: they are listed, and added to no Dagster instance", err=True)
 
 
 def _request(

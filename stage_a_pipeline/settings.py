@@ -20,6 +20,7 @@ from stage_a_pipeline.settings_engine import BUILTIN_CHECKPOINT, EngineSettings
 from stage_a_pipeline.settings_grpo import GrpoSettings
 from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
 from stage_a_pipeline.settings_paths import is_in_a_home
+from stage_a_pipeline.settings_reassembly import ReassemblySettings
 from stage_a_pipeline.settings_sections import (
     DEFAULT_PROFILE,
     DiscoverySettings,
@@ -49,6 +50,7 @@ __all__ = [
     "InferenceSettings",
     "OutputSettings",
     "PromptSettings",
+    "ReassemblySettings",
     "SamplingSettings",
     "Settings",
     "load_settings",
@@ -56,7 +58,7 @@ __all__ = [
 
 
 class Settings(Section):
-    """All settings of Stage-A and Stage-B."""
+    """All settings of Stage-A, Stage-B and the reassembly."""
 
     discovery: DiscoverySettings = DiscoverySettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -68,6 +70,7 @@ class Settings(Section):
     fail_reasons: FailReasonSettings = FailReasonSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     grpo: GrpoSettings = GrpoSettings()
+    reassembly: ReassemblySettings = ReassemblySettings()
     output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
@@ -92,10 +95,17 @@ class Settings(Section):
     @property
     def stage_b_dir(self) -> Path:
         """Folder of what Stage-B learns; always on this machine."""
-        if self.grpo.output_dir is not None:
-            return self.grpo.output_dir
+        return self.grpo.output_dir or self._local_output_dir / "stage_b"
+
+    @property
+    def reassembly_dir(self) -> Path:
+        """Folder of reassembled objects and their comparisons; always on this machine."""
+        return self.reassembly.output_dir or self._local_output_dir / "reassembly"
+
+    @property
+    def _local_output_dir(self) -> Path:
         place = self.output.output_dir
-        return (place if isinstance(place, Path) else self.output.work_dir) / "stage_b"
+        return place if isinstance(place, Path) else self.output.work_dir
 
     def require_input_root(self) -> Place:
         """The input root, or a ConfigurationError that says how to set it."""

@@ -76,7 +76,8 @@ def test_documented_commands_and_their_options_exist(line):
         name = words.pop(0)
         assert name in command.commands, f"{line}: no command {name}"
         command = command.commands[name]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    spelled = (option for each in command.params for option in (*each.opts, *each.secondary_opts))
+    known = {*spelled, "--help"}
     assert {word for word in words if word.startswith("--")} <= known, line
 
 

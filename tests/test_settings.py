@@ -121,6 +121,9 @@ def test_relative_paths_in_the_file_are_relative_to_its_folder(settings_file: Pa
     workbook = "/abs/reviews.xlsx"
     [grpo]
     files = ["one.jsonl", "/abs/two.jsonl"]
+    [reassembly]
+    data_dir = "scans"
+    output_dir = "objects"
     [output]
     output_dir = "out"
     """
@@ -132,6 +135,7 @@ def test_relative_paths_in_the_file_are_relative_to_its_folder(settings_file: Pa
     assert settings.inference.lease_dir == base / "leases"
     assert settings.fail_reasons.workbook == Path("/abs/reviews.xlsx")
     assert settings.grpo.files == (base / "one.jsonl", Path("/abs/two.jsonl"))
+    assert (settings.reassembly.data_dir, settings.reassembly_dir) == (base / "scans", base / "objects")
     assert settings.output.output_dir == base / "out"
 
 
@@ -401,3 +405,18 @@ def test_numbers_of_a_training_are_finite(name: str, number: float) -> None:
     value = (number, 1.0, 1.0) if name == "reward_weights" else number
     with pytest.raises(ValueError, match=name):
         GrpoSettings.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ({"output_dir": "out"}, "out"),
+        ({"output_dir": "s3://bucket/out", "local_work_dir": "work"}, "work"),
+    ],
+)
+def test_what_is_trained_and_reassembled_lies_on_this_machine(output: dict[str, str], expected: str) -> None:
+    settings = load(overrides={"output": output})
+    assert (settings.stage_b_dir, settings.reassembly_dir) == (
+        Path(expected, "stage_b"),
+        Path(expected, "reassembly"),
+    )

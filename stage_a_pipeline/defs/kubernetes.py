@@ -27,6 +27,16 @@ def run_tags(settings: Settings) -> Mapping[str, Any]:
     return {} if settings.execution.executor == "k8s" else training_tags(settings)
 
 
+def reassembly_tags(settings: Settings) -> Mapping[str, Any]:
+    """Tags of an op that stitches patches: in a pod of its own, a GPU where the settings name one."""
+    return _gpus(int(settings.reassembly.device.startswith("cuda")), settings)
+
+
+def reassembly_run_tags(settings: Settings) -> Mapping[str, Any]:
+    """Tags of a job that does, as run_tags has them."""
+    return {} if settings.execution.executor == "k8s" else reassembly_tags(settings)
+
+
 def pod_per_step() -> dg.ExecutorDefinition:
     """The executor that starts a pod for every step. ConfigurationError where dagster-k8s is missing."""
     try:

@@ -12,9 +12,19 @@ from typing import Any, Final
 
 import dagster as dg
 
-from stage_a_pipeline.defs import checks, delivery, evaluation, ingest, stage_a, stage_b, stage_b_checks
+from stage_a_pipeline.defs import (
+    checks,
+    data_sets,
+    delivery,
+    evaluation,
+    ingest,
+    reassembly,
+    stage_a,
+    stage_b,
+    stage_b_checks,
+)
 from stage_a_pipeline.defs.io_managers import ParquetStore
-from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags
+from stage_a_pipeline.defs.kubernetes import pod_per_step, reassembly_run_tags, run_tags
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import StageAError
@@ -31,6 +41,8 @@ ASSETS: Final = [
 ]
 STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
 STAGE_B_CHECKS: Final = [stage_b_checks.stage_b_tickets_are_sound]
+REASSEMBLY_ASSETS: Final = [reassembly.reassembled_object, reassembly.model_comparison]
+SENSORS: Final = [data_sets.new_data_sets]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
@@ -43,6 +55,12 @@ STAGE_B_JOB: Final = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*STAGE_B_ASSETS),
     description="An adapter for verdicts, trained on all that was delivered, and how well it judges.",
     tags=run_tags(SETTINGS_AT_LOAD),
+)
+REASSEMBLY_JOB: Final = dg.define_asset_job(
+    "reassembly",
+    selection=dg.AssetSelection.assets(*REASSEMBLY_ASSETS),
+    description="A data set's patches to one object per model, and the models compared with the true one.",
+    tags=reassembly_run_tags(SETTINGS_AT_LOAD),
 )
 
 

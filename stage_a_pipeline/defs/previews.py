@@ -102,6 +102,11 @@ def picture_preview(svg: str, name: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{name}](data:image/svg+xml;base64,{encoded})")
 
 
+def png_picture(png: bytes, name: str) -> str:
+    """A PNG as an inline picture, for Markdown."""
+    return f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
 def plain_text(text: str) -> str:
     """Text that neither Markdown nor HTML gives a meaning to, on one line of a table."""
     line = " ".join(text.split())

@@ -35,6 +35,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     fail_reasons: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     grpo: dict[str, Any] = {}
+    reassembly: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:

@@ -85,8 +85,8 @@ class ShardTask:
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
     """What the answers of a run will depend on that asks by this recipe."""
-    # What is trained on the delivered file later is no part of how it was made.
-    told = settings.model_dump(mode="json", exclude={"grpo"})
+    # What is trained on the delivered file later is no part of how it was made, and other data still less.
+    told = settings.model_dump(mode="json", exclude={"grpo", "reassembly"})
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), told)
 
 

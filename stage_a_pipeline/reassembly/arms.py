@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +60,32 @@ class Arm:
     seconds: float | None
 
 
+class Stitched(NamedTuple):
+    """An object of so many patches, and the seconds that an Arm tells of."""
+
+    reassembly: Reassembly
+    patches: int
+    seconds: float
+
+
 def stitch_model(
     name: str, model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf
 ) -> Arm:
     """The object of a model's folder. Raises ReassemblyError, ConfigurationError."""
     if model.kind == "reconstruction":
         return read_arm(name, model.path)
+    found = reassemble_model(model, stitching, predicting, progress)
+    return Arm(name, found.reassembly.object, found.reassembly.anchor, found.seconds)
+
+
+def reassemble_model(
+    model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf
+) -> Stitched:
+    """The object of patches, or of a model that predicts some. Raises ReassemblyError, ConfigurationError."""
+    assert model.kind != "reconstruction", f"{model.path} is stitched already"
     if model.kind == "patches":
-        return _stitch_patches(name, model, stitching, progress)
-    return _predict(name, model, stitching, predicting, progress)
+        return _stitch_patches(model, stitching, progress)
+    return _predict(model, stitching, predicting, progress)
 
 
 def read_arm(name: str, path: Path) -> Arm:
@@ -99,25 +116,23 @@ def _read_seconds(path: Path) -> float | None:
     return None
 
 
-def _stitch_patches(name: str, model: ModelFile, stitching: Stitching, progress: TellOf) -> Arm:
+def _stitch_patches(model: ModelFile, stitching: Stitching, progress: TellOf) -> Stitched:
     started = time.perf_counter()
     with open_patches(model.path) as patches:
         positions, rows = _positions(model, stitching, patches.count)
         batches = chosen_rows(patches.batches(stitching.batch_size), rows)
         found = _stitch(model.path, batches, positions[rows], patches.patch_size, stitching, progress)
-    return Arm(name, found.object, found.anchor, time.perf_counter() - started)
+    return Stitched(found, int(rows.sum()), time.perf_counter() - started)
 
 
-def _predict(
-    name: str, model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf
-) -> Arm:
+def _predict(model: ModelFile, stitching: Stitching, predicting: Predicting, progress: TellOf) -> Stitched:
     with open_diffraction(stitching.test_data) as diffraction:
         positions, rows = _positions(model, stitching, diffraction.count)
         predictor = load_predictor(model, stitching.device)
         patterns = chosen_rows(diffraction.batches(predicting.chunk_size), rows)
         batches = map(predictor.predict, regrouped(patterns, predicting.batch_size))
         found = _stitch(model.path, batches, positions[rows], diffraction.side, stitching, progress)
-    return Arm(name, found.object, found.anchor, predictor.seconds)
+    return Stitched(found, int(rows.sum()), predictor.seconds)
 
 
 def _stitch(

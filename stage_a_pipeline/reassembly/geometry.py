@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -99,7 +98,7 @@ def plan(offsets: npt.ArrayLike, *, patch_size: int, crop_size: int) -> Plan:
     ReassemblyError, a ValueError, for positions that are none, and for a crop that no patch has.
     """
     positions = as_positions(offsets)
-    if not isinstance(crop_size, Integral) or not 1 <= crop_size <= patch_size:
+    if not 1 <= crop_size <= patch_size or crop_size != int(crop_size):
         raise ReassemblyError(
             f"crop_size: {crop_size} is none of 1 to {patch_size}, a patch's pixels a side; choose another"
         )

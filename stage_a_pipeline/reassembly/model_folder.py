@@ -49,6 +49,19 @@ def find_model(folder: Path) -> ModelFile:
     return ModelFile(path, kind, tuple(other for other, _ in found[1:]))
 
 
+def list_models(folder: Path) -> dict[str, ModelFile]:
+    """The models in the folders below this one, by those' names, sorted. Raises ReassemblyError."""
+    try:
+        inner = sorted(folder.iterdir())
+    except OSError as error:
+        raise ReassemblyError(f"{folder} cannot be read: {error.strerror}; correct the path") from error
+    return {
+        place.name: find_model(place)
+        for place in inner
+        if any((place / name).is_file() for name in _LOOKED_FOR)
+    }
+
+
 def _wanted() -> str:
     return (
         "reconstruction.npz (`reconstructed_object`), patches.npz (`patches`, `offsets`), patches.npy (with "

@@ -20,7 +20,7 @@ from stage_a_pipeline.errors import (
 )
 from stage_a_pipeline.inference.shard import mission_recipe, plan_run, require_fingerprint
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records, validate_file
-from stage_a_pipeline.settings import EngineSettings, GrpoSettings, Settings
+from stage_a_pipeline.settings import EngineSettings, GrpoSettings, ReassemblySettings, Settings
 from stage_a_pipeline.storage import claim_output, device_lease
 from tests.conftest import BRACKETS, MISSION, write_groups, write_photo
 
@@ -357,8 +357,11 @@ def test_a_run_whose_settings_change_under_way_is_refused():
     require_fingerprint(mission_recipe(MISSIONS[MISSION], planned), plan.fingerprint)
 
 
-def test_stage_b_s_settings_are_no_part_of_how_a_file_was_made():
-    known = [Settings(engine=EngineSettings(engine="fake"), grpo=GrpoSettings(seed=seed)) for seed in (1, 2)]
+@pytest.mark.parametrize(
+    "others", [{"grpo": GrpoSettings(seed=2)}, {"reassembly": ReassemblySettings(crop_size=2)}]
+)
+def test_settings_of_what_comes_later_are_no_part_of_how_a_file_was_made(others):
+    known = [Settings(engine=EngineSettings(engine="fake"), **given) for given in ({}, others)]
     one, other = (plan_run(mission_recipe(MISSIONS[MISSION], settings), settings) for settings in known)
     assert one == other
 

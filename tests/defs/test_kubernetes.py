@@ -14,7 +14,14 @@ import kubernetes_validate
 import pytest
 from dagster._config import process_config
 
-from stage_a_pipeline.defs.kubernetes import pod_per_step, run_tags, shard_tags, training_tags
+from stage_a_pipeline.defs.kubernetes import (
+    pod_per_step,
+    reassembly_run_tags,
+    reassembly_tags,
+    run_tags,
+    shard_tags,
+    training_tags,
+)
 from stage_a_pipeline.settings import Settings, load_settings
 from tests.deploy.chart import KUBERNETES, VALUES, container_of, job_manifest, merged
 from tests.deploy.conftest import ROOT
@@ -51,6 +58,16 @@ def test_on_a_cpu_nobody_asks_for_a_gpu():
         assert not shard_tags(on_cpu)
         assert not run_tags(on_cpu)
         assert not training_tags(on_cpu)
+
+
+def test_a_reassembly_asks_for_a_gpu_where_its_device_is_one_whatever_those_of_missions_are():
+    for device, gpus in (("auto", None), ("cpu", None), ("cuda:0", "1")):
+        chosen = load_settings(
+            environ={"STAGE_A_DEVICES": "cuda:0,cuda:1"}, overrides={"reassembly": {"device": device}}
+        )
+        for tags in (reassembly_tags(chosen), reassembly_run_tags(chosen)):
+            values = merged(*VALUES["gpu per step"])
+            assert limits(values, tags).get("nvidia.com/gpu") == gpus
 
 
 def test_with_a_pod_per_run_the_job_asks_for_as_many_gpus_as_there_are_devices():
