@@ -12,6 +12,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -25,6 +26,7 @@ _FORMULA: Final = re.compile(
     r"(?:'\w+'|'\d+\.\d+'|(?:[A-Z]\w*|floor|ceiling)\(|\w+(?!\()\b|\.\d|[ )+\-*/%,=<>~&|])*"
 )
 """What a size may be; torch.export has sympy evaluate it as Python, where `exec('...')` would be one too."""
+_MALFORMED: Final = (ValueError, TypeError, AttributeError)
 _EXPORT_AGAIN: Final = "export the model again with torch.export.save of the torch that is installed"
 
 
@@ -56,12 +58,14 @@ def require_plain_export(path: Path) -> None:
                 _refuse(path, name, "a pickle")
         elif name.startswith("data/sample_inputs/"):
             _require_tensors(path, name)
-    _require_plain_graph(path, json.loads(_member(path, "models/model.json")))
+    _require_plain_graph(path, _document(path, "models/model.json"))
 
 
 def _require_plain_payloads(path: Path, name: str) -> None:
-    payloads = json.loads(_member(path, name)).get("config", {})
-    for entry in payloads.values():
+    payloads = _document(path, name).get("config", {})
+    for entry in payloads.values() if isinstance(payloads, dict) else ():
+        if not isinstance(entry, dict):
+            continue
         if entry.get("use_pickle") or str(entry.get("path_name")).startswith(_PICKLED_PREFIXES):
             _refuse(path, name, "a pickle")
 
@@ -77,7 +81,7 @@ def _require_tensors(path: Path, name: str) -> None:
         return
     try:
         torch.load(io.BytesIO(content), weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, *_MALFORMED) as error:
         raise _refusal(path, name, "a pickle of other things than tensors") from error
 
 
@@ -125,7 +129,20 @@ def _names(path: Path, *, wanted: str) -> list[str]:
     return [name.partition("/")[2] for name in names] if wanted != "TorchScript" else names
 
 
+def _document(path: Path, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(_member(path, name))
+    except ValueError as error:
+        raise ReassemblyError(f"{path}: its {name} is no JSON ({error}); {_EXPORT_AGAIN}") from error
+    if not isinstance(document, dict):
+        raise ReassemblyError(f"{path}: its {name} is no mapping; {_EXPORT_AGAIN}")
+    return document
+
+
 def _member(path: Path, name: str) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        full = next(entry for entry in archive.namelist() if entry.partition("/")[2] == name)
-        return archive.read(full)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            full = next(entry for entry in archive.namelist() if entry.partition("/")[2] == name)
+            return archive.read(full)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ReassemblyError(f"{path}: its {name} cannot be read ({error}); {_EXPORT_AGAIN}") from error
