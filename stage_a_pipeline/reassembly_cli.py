@@ -6,8 +6,7 @@ Modules that a command needs are imported inside it: `stage-a --help` loads neit
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,7 @@ from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
 from stage_a_pipeline.errors import OutputError
 
 if TYPE_CHECKING:
-    from stage_a_pipeline.reassembly import Reassembly
-    from stage_a_pipeline.reassembly.comparison import Comparison, ComparisonAudience, ComparisonRequest
-    from stage_a_pipeline.reassembly.stitching import TellOf
+    from stage_a_pipeline.reassembly.comparison import ComparisonRequest
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -144,8 +141,9 @@ def reassemble(
     from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
     from stage_a_pipeline.reassembly.sources import offsets_beside
     from stage_a_pipeline.reassembly.stitching import reassemble_file
+    from stage_a_pipeline.reassembly_terminal import object_bar, print_object
 
-    with _bar(quiet=quiet) as tell:
+    with object_bar(quiet=quiet) as tell:
         found = reassemble_file(
             patches,
             offsets or offsets_beside(patches),
@@ -158,7 +156,7 @@ def reassemble(
     if picture is not None:
         write_object_picture(picture, found.object)
     if not quiet:
-        _print_object(found, out, picture)
+        print_object(found, out, picture)
 
 
 @click.command("compare-models")
@@ -195,6 +193,7 @@ def compare_models(
     """
     from stage_a_pipeline.reassembly.comparison import compare, require_extra
     from stage_a_pipeline.reassembly.comparison_files import write_comparison
+    from stage_a_pipeline.reassembly_terminal import comparison_bars, print_comparison
     from stage_a_pipeline.storage import ensure_folder
     from stage_a_pipeline.terminal import print_place
 
@@ -202,11 +201,11 @@ def compare_models(
     # Before the work: a folder that cannot be made would cost all of it.
     ensure_folder(output_dir)
     request = _request(**chosen)
-    with _audience(quiet=quiet) as audience:
+    with comparison_bars(quiet=quiet) as audience:
         comparison = compare(request, audience)
     if not quiet:
         # Before the files: what was measured is seen even where it cannot be written.
-        _print_comparison(comparison)
+        print_comparison(comparison)
     for path in write_comparison(
         output_dir, comparison, save_npz=save_npz, save_npz_aligned=save_npz_aligned
     ):
@@ -267,54 +266,3 @@ def _request(
         metrics=MetricOptions(numbers["phase_align_method"], numbers["frc_sigma"], numbers["ms_ssim_sigma"]),
         skip_registration=skip_registration,
     )
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[TellOf]:
-    """A bar for the patches of one object."""
-    from stage_a_pipeline.inference.metrics import counted
-    from stage_a_pipeline.terminal import bar_listener, shard_bars
-
-    with shard_bars(hidden=quiet, interrupted="nothing was written") as bars:
-        yield counted(bar_listener(bars, "reassembly", "patches"))
-
-
-def _print_object(found: Reassembly, out: Path, picture: Path | None) -> None:
-    """What came out, and where it lies."""
-    from stage_a_pipeline.terminal import console, print_place
-
-    side, anchor = len(found.object), found.anchor
-    console.print(
-        f"{side} x {side} pixels, {(found.count > 0).mean():.1%} of them in patches, up to "
-        f"{found.count.max():.0f} on one; pixel (0, 0) is at x {anchor.left:.3f}, y {anchor.top:.3f}",
-        soft_wrap=True,
-    )
-    print_place("object", out)
-    if picture is not None:
-        print_place("picture", picture)
-
-
-@contextmanager
-def _audience(*, quiet: bool) -> Iterator[ComparisonAudience]:
-    """A bar for each arm that is stitched, and sentences above them."""
-    from stage_a_pipeline.inference.metrics import counted
-    from stage_a_pipeline.reassembly.comparison import ComparisonAudience
-    from stage_a_pipeline.terminal import Notices, bar_listener, shard_bars
-
-    with shard_bars(hidden=quiet, interrupted="nothing was written") as bars:
-        yield ComparisonAudience(
-            notice=Notices(bars.console).show,
-            progress=lambda name: counted(bar_listener(bars, name, "patches")),
-        )
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    """The metrics, and what else was found of each arm."""
-    from stage_a_pipeline.reassembly.comparison_display import arm_sentences, metrics_table
-    from stage_a_pipeline.terminal import console
-
-    table = metrics_table(comparison)
-    if table is not None:
-        console.print(table)
-    for sentence in arm_sentences(comparison):
-        console.print(sentence, soft_wrap=True)

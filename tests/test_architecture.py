@@ -74,6 +74,7 @@ LAYERS = (
         "grpo_cli",
         "grpo_terminal",
         "reassembly_cli",
+        "reassembly_terminal",
         "terminal",
     },
 )
