@@ -212,3 +212,17 @@ def test_the_callers_patches_and_threads_stay_as_they_are() -> None:
     reassemble_position(patches, random_offsets(4, 3), crop_size=4)
     assert (patches == before).all()
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_gpu_adds_up_what_a_cpu_does(on_device: bool) -> None:
+    patches, offsets = random_patches(600, 24), random_offsets(600, 60)
+    plain = reassemble_position(patches, offsets, crop_size=20)
+    given = torch.from_numpy(patches).to("cuda:0") if on_device else patches
+    found = reassemble_position(given, offsets, crop_size=20, device="cuda:0")
+    seen = plain.count > 0.01
+    np.testing.assert_allclose(found.object[seen], plain.object[seen], atol=1e-6)
+    np.testing.assert_allclose(found.count, plain.count, atol=1e-6)
+    assert not found.object[plain.count == 0].any()
