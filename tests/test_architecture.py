@@ -31,6 +31,7 @@ LAYERS = (
         "settings_layers",
         "cli_options",
         "svg",
+        "torch_threads",
     },
     {"records", "toml_file"},
     {

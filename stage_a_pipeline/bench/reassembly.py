@@ -19,7 +19,7 @@ from stage_a_pipeline.bench.scale import machine
 from stage_a_pipeline.bench.scan_files import write_npy, write_npz
 from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.errors import StageAError
-from stage_a_pipeline.storage import atomic_write, output_errors
+from stage_a_pipeline.storage import atomic_write
 
 _MODULE: Final = "stage_a_pipeline.bench.reassembly_run"
 _EQUAL: Final = 1e-5
@@ -107,8 +107,7 @@ def _rows(tasks: Mapping[str, Task], tell: Callable[[str], None]) -> Iterator[Ro
 
 def _written(task: Task, path: Path) -> Task:
     write = write_npz if path.suffix == ".npz" else write_npy
-    with output_errors(path.parent):
-        write(path, task.patches, task.patch_size, seed=task.seed)
+    write(path, task.patches, task.patch_size, seed=task.seed)
     return replace(task, file=str(path))
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import format as npy
 
+from stage_a_pipeline.demo.scan_files import npy_writer, npz_writer
 from stage_a_pipeline.reassembly.geometry import Positions
 
 _DIFFERENT: Final = 512
@@ -35,19 +34,15 @@ def patch_batches(count: int, size: int, *, seed: int) -> Iterator[npt.NDArray[n
 
 
 def write_npy(path: Path, count: int, size: int, *, seed: int) -> None:
-    """The patches as one `.npy`. Raises OSError."""
-    with path.open("wb") as file:
-        _write(file, count, size, seed)
+    """The patches as one `.npy`. Raises OutputError."""
+    with npy_writer(path, shape=(count, size, size), dtype=np.complex64) as write:
+        for batch in patch_batches(count, size, seed=seed):
+            write(batch)
 
 
 def write_npz(path: Path, count: int, size: int, *, seed: int) -> None:
-    """The patches as the member `patches` of an `.npz`, stored as numpy.savez does. Raises OSError."""
-    with zipfile.ZipFile(path, "w") as archive, archive.open("patches.npy", "w", force_zip64=True) as file:
-        _write(file, count, size, seed)
-
-
-def _write(file: IO[bytes], count: int, size: int, seed: int) -> None:
-    header: dict[str, Any] = {"descr": "<c8", "fortran_order": False, "shape": (count, size, size)}
-    npy.write_array_header_1_0(file, header)
-    for batch in patch_batches(count, size, seed=seed):
-        file.write(batch.tobytes())
+    """The patches as the member `patches` of an `.npz`, stored as numpy.savez does. Raises OutputError."""
+    shape = (count, size, size)
+    with npz_writer(path, "patches", shape=shape, dtype=np.complex64, others={}) as write:
+        for batch in patch_batches(count, size, seed=seed):
+            write(batch)

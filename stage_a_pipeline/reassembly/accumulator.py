@@ -7,8 +7,6 @@ pixels become (M + 1) x (M + 1), whatever the canvas. One `scatter_add_` then ad
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from stage_a_pipeline.engines.memory import free_bytes
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.geometry import Anchor, Plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches, require_finite
+from stage_a_pipeline.torch_threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +84,8 @@ class Accumulator:
         last = first + len(patches)
         self._require_new(first, last)
         size = max(1, _SPREAD_ELEMENTS // (self.plan.crop_size + 1) ** 2)
-        with _one_thread():
+        # Crops are small: sharing them out among threads takes longer than they do.
+        with one_thread():
             for begin in range(first, last, size):
                 some = patches[begin - first : begin - first + size]
                 require_finite(some, first=begin)
@@ -140,19 +140,6 @@ class Accumulator:
         return Reassembly(
             np.asarray(sums.cpu(), np.complex64), np.asarray(counts.cpu(), np.float32), self.plan.anchor
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The crops of a batch are small: sharing them out among threads takes longer than they do."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _spread(crops: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -24,6 +23,7 @@ from stage_a_pipeline.demo.training.tokenizer import train_tokenizer
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.missions import load_missions
 from stage_a_pipeline.storage import atomic_write, ensure_folder
+from stage_a_pipeline.torch_threads import one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,8 @@ def train(
     first = _resume(learner, state_file, recipe)
     maker = BatchMaker(tokenizer, rows=optimisation.rows, seed=seed)
     progress = _Progress(out / "progress.jsonl", first)
-    with _one_thread():
+    # More would be slower at this size, and would sum in another order.
+    with one_thread():
         for step, batch in _batches(maker, recipe, range(first, total), workers):
             losses = learner.learn(batch, rate=recipe.rate_of(step), seed=seed + step)
             progress.note(step, total, batch.kind, losses)
@@ -203,19 +204,6 @@ def _resume(learner: Learner, state_file: Path, recipe: _Recipe) -> int:
     learner.load_state_dict(state["learner"])
     log.info("continuing at step %d of %d", state["step"], len(recipe))
     return int(state["step"])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: more would be slower at this size, and would sum in another order."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _require_device(device: str) -> None:
