@@ -85,10 +85,12 @@ class Accumulator:
         last = first + len(patches)
         self._require_new(first, last)
         size = max(1, _SPREAD_ELEMENTS // (self.plan.crop_size + 1) ** 2)
+        parts = [(begin, patches[begin - first : begin - first + size]) for begin in range(first, last, size)]
         with _one_thread():
-            for begin in range(first, last, size):
-                some = patches[begin - first : begin - first + size]
+            # All before any: a batch that is refused leaves nothing on the canvas, and may be given again.
+            for begin, some in parts:
                 require_finite(some, first=begin)
+            for begin, some in parts:
                 self._add(some, begin)
         self._fed[first:last] = True
         self._next = last

@@ -99,6 +99,18 @@ def test_a_refused_batch_may_be_given_again_mended() -> None:
     assert canvas.result().object.tobytes() == whole.object.tobytes()
 
 
+def test_a_refused_batch_leaves_nothing_however_large_it_is() -> None:
+    count = 200_000
+    patches, positions = np.ones((count, 1, 1), np.complex64), np.zeros((count, 2))
+    patches[-1] = np.nan
+    canvas = Accumulator(plan(positions, patch_size=1, crop_size=1))
+    with pytest.raises(ValueError, match=f"number {count - 1}"):
+        canvas.add(patches)
+    patches[-1] = 1
+    canvas.add(patches)
+    assert canvas.result().count.max() == count
+
+
 def _cut(path: Path, to: int) -> None:
     path.write_bytes(path.read_bytes()[:to])
 
