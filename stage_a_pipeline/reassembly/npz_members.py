@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.reassembly.sources import BROKEN_ARCHIVE
 
 
 def read_member(path: Path, name: str) -> NDArray[Any]:
@@ -18,7 +17,7 @@ def read_member(path: Path, name: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as members:
             return np.asarray(members[name])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, MemoryError, *BROKEN_ARCHIVE) as error:
         raise ReassemblyError(
             f"{path}: {name} cannot be read ({error}); save it anew, as an array of numbers or a text"
         ) from error

@@ -6,6 +6,7 @@ them. So both are read as streams: the header says what follows, and each batch 
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -25,6 +26,11 @@ from stage_a_pipeline.reassembly.patch_arrays import patch_side, require_numbers
 
 PATCHES: Final = "patches"
 OFFSETS: Final = "offsets"
+BROKEN_ARCHIVE: Final = (
+    *(ValueError, EOFError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What numpy and zipfile raise for content that is damaged, encrypted, or not theirs."""
 _READERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -40,7 +46,7 @@ class ArrayStream:
     def rows(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """All rows, (up to `size`, ...) at a time, in the machine's byte order. Raises ReassemblyError."""
         for first in range(0, self.shape[0], size):
-            rows = np.empty((min(size, self.shape[0] - first), *self.shape[1:]), self.dtype)
+            rows = self._room(min(size, self.shape[0] - first))
             self._fill(memoryview(rows.reshape(-1).view(np.uint8).data))
             yield rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
@@ -49,6 +55,15 @@ class ArrayStream:
         flat = ArrayStream(self.name, self.file, (1, *self.shape), self.dtype)
         (array,) = (rows[0] for rows in flat.rows(1))
         return np.asarray(array)
+
+    def _room(self, rows: int) -> npt.NDArray[Any]:
+        try:
+            return np.empty((rows, *self.shape[1:]), self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise ReassemblyError(
+                f"{self.name}: {rows} rows of shape {self.shape[1:]} have no room in memory; lower the batch "
+                "size, or save fewer or smaller ones"
+            ) from error
 
     def _fill(self, target: memoryview) -> None:
         filled = 0
@@ -124,7 +139,7 @@ def open_array(path: Path, member: str) -> Iterator[ArrayStream]:
         name = f"{path} ({member})"
         with _damage(str(path)):
             archive = opened.enter_context(zipfile.ZipFile(path))
-        held = [Path(entry).stem for entry in archive.namelist() if entry.endswith(".npy")]
+        held = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
         if member not in held:
             raise ReassemblyError(
                 f"{path}: has no `{member}`, only {', '.join(map(repr, held)) or 'nothing'}; "
@@ -149,6 +164,8 @@ def _read_header(name: str, file: IO[bytes], size: int) -> ArrayStream:
                 f"{name}: of npy version {version}, which is none of plain numbers; save it anew"
             )
         shape, fortran_order, dtype = _READERS[version](file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"no array is of shape {shape}")
     if dtype.hasobject:
         raise ReassemblyError(f"{name}: holds Python objects, which are not read; save an array of numbers")
     if fortran_order and len(shape) > 1:
@@ -178,7 +195,7 @@ def _damage(name: str) -> Iterator[None]:
         raise ReassemblyError(
             f"{name} cannot be read: {error.strerror or error}; correct the path"
         ) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+    except BROKEN_ARCHIVE as error:
         raise ReassemblyError(
             f"{name}: neither an .npy nor an .npz that can be read ({error}); make it again"
         ) from error

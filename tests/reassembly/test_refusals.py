@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly import Accumulator, plan, reassemble_position
@@ -192,6 +194,34 @@ def make_foreign_archive(path: Path) -> None:
         archive.writestr("patches.npy", "not an array")
 
 
+def make_member_in_folder(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive, archive.open("../patches.npy", "w") as file:
+        np.save(file, PATCHES)
+
+
+def make_damaged_lzma(path: Path) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive,
+        archive.open("patches.npy", "w") as file,
+    ):
+        np.save(file, PATCHES)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+
+
+def make_header(descr: str, shape: tuple[int, ...], size: int = 0):
+    """A header of that dtype and shape, in a file that is said to be of `size` bytes."""
+
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        if size:
+            os.truncate(path, size)
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -211,6 +241,10 @@ def make_foreign_archive(path: Path) -> None:
         (make_damaged_archive, "Bad CRC-32"),
         (make_cut_archive, "File is not a zip file"),
         (make_foreign_archive, "neither an .npy nor an .npz"),
+        (make_member_in_folder, "has no `patches`, only '../patches'"),
+        (make_damaged_lzma, "neither an .npy nor an .npz"),
+        (make_header(",", (6, 8, 8)), "neither an .npy nor an .npz"),
+        (make_header("<c8", (-6, -8, -8), 4096), "no array is of shape (-6, -8, -8)"),
     ],
 )
 def test_a_wrong_file_is_named(make, problem: str, tmp_path: Path) -> None:
@@ -225,6 +259,9 @@ def test_a_wrong_file_is_named(make, problem: str, tmp_path: Path) -> None:
 def test_positions_of_a_file_are_checked_and_named(tmp_path: Path) -> None:
     np.save(tmp_path / "offsets.npy", LOST)
     with pytest.raises(ReassemblyError, match=r"offsets\.npy: 1 of 6 positions are not finite"):
+        read_offsets(tmp_path / "offsets.npy")
+    make_header("<f8", (0, 1 << 62))(tmp_path / "offsets.npy")
+    with pytest.raises(ReassemblyError, match=r"offsets\.npy: .* have no room in memory"):
         read_offsets(tmp_path / "offsets.npy")
 
 
