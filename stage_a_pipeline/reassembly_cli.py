@@ -128,14 +128,7 @@ def reassemble(
 
     The batch size bounds the memory and changes nothing else.
     """
-    if picture is not None and picture.resolve() == out.resolve():
-        raise click.UsageError("--out and --picture name the same file; give each its own")
-    for place in filter(None, (out, picture)):
-        # Before the work: it would be lost.
-        if not place.parent.is_dir():
-            raise OutputError(
-                f"{place} cannot be written: there is no folder {place.parent}; create it first"
-            )
+    _check_places(patches, offsets, out, picture)
     from stage_a_pipeline.reassembly.model_prediction import choose_device
     from stage_a_pipeline.reassembly.object_picture import write_object_picture
     from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
@@ -234,6 +227,20 @@ def data_sets(settings_file: Path | None) -> None:
         click.echo(f"no folder in {settings.data_dir} holds a test_data.npz", err=True)
     if added is None:
         click.echo("DAGSTER_HOME is not set: they are listed, and added to no Dagster instance", err=True)
+
+
+def _check_places(patches: Path, offsets: Path | None, out: Path, picture: Path | None) -> None:
+    """Before the work, which would be lost: results replace neither inputs nor each other."""
+    if picture is not None and picture.resolve() == out.resolve():
+        raise click.UsageError("--out and --picture name the same file; give each its own")
+    read = {place.resolve() for place in (patches, offsets or patches.with_name("offsets.npy"))}
+    for place in filter(None, (out, picture)):
+        if place.resolve() in read:
+            raise click.UsageError(f"{place} would replace what is read; give the result a file of its own")
+        if not place.parent.is_dir():
+            raise OutputError(
+                f"{place} cannot be written: there is no folder {place.parent}; create it first"
+            )
 
 
 def _request(

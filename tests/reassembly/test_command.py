@@ -108,6 +108,25 @@ def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("patches", "flag", "written"),
+    [
+        ("patches.npz", "--out", "patches.npz"),
+        ("alone.npy", "--out", "offsets.npy"),
+        ("patches.npz", "--picture", "link"),
+    ],
+)
+def test_what_is_read_is_never_replaced(scan: Path, patches: str, flag: str, written: str) -> None:
+    np.save(scan / "offsets.npy", OFFSETS)
+    (scan / "link").symlink_to("patches.npz")
+    before = (scan / written).read_bytes()
+    other = () if flag == "--out" else ("--out", scan / "o.npz")
+    done = reassemble(scan / patches, flag, scan / written, *other)
+    assert done.returncode == 2
+    assert f"{written} would replace what is read" in done.stderr
+    assert (scan / written).read_bytes() == before
+
+
 def test_a_folder_that_is_not_there_is_told(scan: Path) -> None:
     done = reassemble(scan / "patches.npz", "--out", scan / "missing" / "o.npz")
     assert done.returncode == 1
