@@ -102,7 +102,10 @@ def read_third_arm(path: Path) -> Arm:
     """The object of another program, named by the file's `algorithm`: Tike, or PtyChi for all others."""
     algorithm = "tike"
     if has_array(path, "algorithm"):
-        algorithm = str(read_member(path, "algorithm").reshape(-1)[0])
+        found = read_member(path, "algorithm")
+        if found.size != 1:
+            raise ReassemblyError(f"{path}: algorithm is no single name; correct it, or leave it out")
+        algorithm = str(found.item())
     return read_arm("Tike" if algorithm.strip().lower() == "tike" else "PtyChi", path)
 
 

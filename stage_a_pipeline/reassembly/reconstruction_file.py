@@ -58,9 +58,13 @@ def read_reconstruction(path: Path) -> Reconstruction:
 def _read_anchor(path: Path) -> Anchor | None:
     if not all(has_array(path, name) for name in _ANCHOR):
         return None
-    mean_xy, pad, crop_size = (_read(path, name).reshape(-1).tolist() for name in _ANCHOR)
+    mean_xy, pad, crop_size = (_read(path, name).reshape(-1) for name in _ANCHOR)
     if (len(mean_xy), len(pad), len(crop_size)) != (2, 1, 1):
         raise ReassemblyError(f"{path}: mean_xy, pad or crop_size is of another size; write it again")
+    if mean_xy.dtype.kind not in "fiu" or not np.isfinite(mean_xy).all():
+        raise ReassemblyError(f"{path}: mean_xy is no place in the world; write two finite numbers, x and y")
+    if not all(size.dtype.kind in "iu" and size[0] >= 0 for size in (pad, crop_size)):
+        raise ReassemblyError(f"{path}: pad or crop_size is no number of pixels; write it again")
     return Anchor(float(mean_xy[0]), float(mean_xy[1]), int(pad[0]), int(crop_size[0]))
 
 

@@ -284,3 +284,20 @@ def test_an_object_of_another_program_needs_no_anchor(tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", reconstructed_object=np.zeros((4, 4)))
     with pytest.raises(ReassemblyError, match=r"real.npz: reconstructed_object is float64 of shape \(4, 4\)"):
         read_reconstruction(tmp_path / "real.npz")
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ({"mean_xy": [0.0, np.nan]}, "mean_xy is no place in the world"),
+        ({"mean_xy": ["a", "b"]}, "mean_xy is no place in the world"),
+        ({"mean_xy": [0.0]}, "mean_xy, pad or crop_size is of another size"),
+        ({"pad": [np.nan]}, "pad or crop_size is no number of pixels"),
+        ({"crop_size": [-1]}, "pad or crop_size is no number of pixels"),
+    ],
+)
+def test_an_object_that_lies_nowhere_is_told(tmp_path: Path, member, told: str) -> None:
+    whole = {"reconstructed_object": PATCHES[0], "mean_xy": [0.0, 0.0], "pad": [2], "crop_size": [4]}
+    np.savez(tmp_path / "a.npz", **{**whole, **member})
+    with pytest.raises(ReassemblyError, match=rf"a\.npz: {told}"):
+        read_reconstruction(tmp_path / "a.npz")
