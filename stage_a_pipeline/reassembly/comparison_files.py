@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -35,24 +36,26 @@ Row = Sequence[object]
 def write_comparison(
     folder: Path, comparison: Comparison, *, save_npz: bool = True, save_npz_aligned: bool = True
 ) -> tuple[Path, ...]:
-    """Write the results into the folder, each replaced as a whole, and tell their paths.
+    """Write the results into the folder and tell their paths; older ones stay until all of them are written.
 
     What an earlier comparison has left there and this one has not, such as the metrics where there is no
-    truth, is removed last: a folder never mixes two of them. Raises OutputError.
+    truth, is removed last. Raises OutputError.
     """
     ensure_folder(folder)
     measured = comparison.truth is not None
-    written = [_write_rows(folder / METRICS, metric_rows(comparison))]
-    for arm in comparison.arms:
-        if arm.name in CURVES and arm.metrics is not None:
-            written.append(_write_rows(folder / CURVES[arm.name], curve_rows(arm)))
-    if save_npz:
-        written.append(_write_arrays(folder / OBJECTS, _objects(comparison)))
-    if save_npz_aligned and measured:
-        written.append(_write_arrays(folder / ALIGNED, _aligned(comparison)))
-    with atomic_write(folder / PLOT, "wb") as file:
+    with ExitStack() as together:
+        written = [_write_rows(together, folder / METRICS, metric_rows(comparison))]
+        for arm in comparison.arms:
+            if arm.name in CURVES and arm.metrics is not None:
+                written.append(_write_rows(together, folder / CURVES[arm.name], curve_rows(arm)))
+        if save_npz:
+            written.append(_write_arrays(together, folder / OBJECTS, _objects(comparison)))
+        if save_npz_aligned and measured:
+            written.append(_write_arrays(together, folder / ALIGNED, _aligned(comparison)))
+        file = together.enter_context(atomic_write(folder / PLOT, "wb"))
         draw_comparison(file, comparison)
-    written.append(folder / PLOT)
+        file.flush()
+        written.append(folder / PLOT)
     for name in (METRICS, *CURVES.values(), OBJECTS, ALIGNED, PLOT):
         if folder / name not in written:
             with output_errors(folder / name):
@@ -87,15 +90,19 @@ def _cell(number: float) -> str:
     return "" if math.isnan(number) else f"{number:.6f}"
 
 
-def _write_rows(path: Path, rows: Iterable[Row]) -> Path:
-    with atomic_write(path) as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+def _write_rows(together: ExitStack, path: Path, rows: Iterable[Row]) -> Path:
+    """The file is put in place with the others; a full disk is to be noticed before the first of them is."""
+    file = together.enter_context(atomic_write(path))
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    file.flush()
     return path
 
 
-def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
-    with atomic_write(path, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+def _write_arrays(together: ExitStack, path: Path, arrays: dict[str, NDArray[Any]]) -> Path:
+    """See _write_rows."""
+    file = together.enter_context(atomic_write(path, "wb"))
+    np.savez(file, allow_pickle=False, **arrays)
+    file.flush()
     return path
 
 
