@@ -45,6 +45,7 @@ class Reassembly(NamedTuple):
 class Accumulator:
     """The sums of one canvas. Batches may come in any order and size; each patch must come once.
 
+    ConfigurationError for a `device` that is none, or not there; ReassemblyError for a canvas without room.
     On a CPU the sums do not depend on the batches, as long as the patches come in their order: each pixel
     adds them one after another. CUDA adds in an order of its own, so that last digits differ from run to run.
     """
@@ -52,8 +53,10 @@ class Accumulator:
     def __init__(self, plan: Plan, *, device: str = "cpu") -> None:
         import torch
 
+        from stage_a_pipeline.reassembly.model_prediction import choose_device
+
         self.plan = plan
-        self._device = torch.device(device)
+        self._device = choose_device(device)
         self._real = torch.float64 if plan.side**2 <= _DOUBLE_PIXELS else torch.float32
         self._complex = torch.complex128 if self._real is torch.float64 else torch.complex64
         self._host_type = np.complex128 if self._real is torch.float64 else np.complex64

@@ -106,14 +106,15 @@ def open_patches(path: Path) -> Iterator[PatchFile]:
 
 def offsets_beside(patches: Path) -> Path:
     """Where the positions of patches lie: in the same `.npz`, or in `offsets.npy` beside."""
-    if zipfile.is_zipfile(patches) and has_array(patches, OFFSETS):
-        return patches
-    beside = patches.with_name("offsets.npy")
-    if patches.exists() and not beside.exists():
-        raise ReassemblyError(
-            f"{patches}: has no `offsets`, and no offsets.npy lies beside it; say where the positions are"
-        )
-    return beside if patches.exists() else patches
+    with _damage(str(patches)):
+        if zipfile.is_zipfile(patches) and has_array(patches, OFFSETS):
+            return patches
+        beside = patches.with_name("offsets.npy")
+        if patches.exists() and not beside.exists():
+            raise ReassemblyError(
+                f"{patches}: has no `offsets`, and no offsets.npy lies beside it; say where the positions are"
+            )
+        return beside if patches.exists() else patches
 
 
 def read_offsets(path: Path) -> Positions:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from numpy.lib import format as npy
 
-from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.errors import ConfigurationError, ReassemblyError
 from stage_a_pipeline.reassembly import Accumulator, plan, reassemble_position
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction, write_reconstruction
-from stage_a_pipeline.reassembly.sources import open_patches, read_offsets
+from stage_a_pipeline.reassembly.sources import offsets_beside, open_patches, read_offsets
 from tests.reassembly.exact import random_offsets, random_patches
 
 PATCHES = random_patches(6, 8)
@@ -111,6 +111,17 @@ def test_a_refused_batch_leaves_nothing_however_large_it_is() -> None:
     patches[-1] = 1
     canvas.add(patches)
     assert canvas.result().count.max() == count
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"device '{device}'"):
+        reassemble_position(PATCHES, OFFSETS, crop_size=4, device=device)
+
+
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(ReassemblyError, match="pp cannot be read: File name too long"):
+        offsets_beside(Path("p" * 300))
 
 
 def _cut(path: Path, to: int) -> None:
