@@ -231,11 +231,12 @@ def data_sets(settings_file: Path | None) -> None:
 
 def _check_places(patches: Path, offsets: Path | None, out: Path, picture: Path | None) -> None:
     """Before the work, which would be lost: results replace neither inputs nor each other."""
-    if picture is not None and picture.resolve() == out.resolve():
+    # Not Path.resolve, which raises an error of its own for links that lead in a circle.
+    if picture is not None and os.path.realpath(picture) == os.path.realpath(out):
         raise click.UsageError("--out and --picture name the same file; give each its own")
-    read = {place.resolve() for place in (patches, offsets or patches.with_name("offsets.npy"))}
+    read = {os.path.realpath(place) for place in (patches, offsets or patches.with_name("offsets.npy"))}
     for place in filter(None, (out, picture)):
-        if place.resolve() in read:
+        if os.path.realpath(place) in read:
             raise click.UsageError(f"{place} would replace what is read; give the result a file of its own")
         if not place.parent.is_dir():
             raise OutputError(

@@ -82,6 +82,7 @@ def test_quiet_says_nothing(scan: Path) -> None:
         (("alone.npy", "--offsets", "few.npy"), "alone.npy: 40 patches, where"),
         (("missing.npy",), "missing.npy cannot be read: No such file"),
         (("broken.npz",), "broken.npz: patches: number 3 (from 0) has values that are not finite"),
+        (("circle",), "circle cannot be read: Too many levels of symbolic links"),
         (("patches.npz", "--device", "tpu"), "device 'tpu'"),
         (("patches.npz", "--device", "cuda:7"), "device 'cuda:7' is not there"),
     ],
@@ -93,6 +94,7 @@ def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(
     broken = PATCHES.copy()
     broken[3] = np.nan
     np.savez(scan / "broken.npz", patches=broken, offsets=OFFSETS)
+    (scan / "circle").symlink_to("circle")
     (scan / "o.npz").write_text("older")
     done = subprocess.run(
         [*COMMAND, *arguments, "--out", "o.npz"], capture_output=True, text=True, check=False, cwd=scan,
@@ -104,7 +106,7 @@ def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(
     assert len(done.stderr.splitlines()) == 1
     assert (scan / "o.npz").read_text() == "older"
     assert {path.name for path in scan.iterdir()} == {
-        "alone.npy", "broken.npz", "few.npy", "o.npz", "patches.npz",
+        "alone.npy", "broken.npz", "circle", "few.npy", "o.npz", "patches.npz",
     }  # fmt: skip
 
 
