@@ -6,6 +6,7 @@ Modules that a command needs are imported inside it: `stage-a --help` loads neit
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,15 +129,8 @@ def reassemble(
 
     The batch size bounds the memory and changes nothing else.
     """
-    if picture is not None and picture.resolve() == out.resolve():
-        raise click.UsageError("--out and --picture name the same file; give each its own")
-    for place in filter(None, (out, picture)):
-        # Before the work: it would be lost.
-        if not place.parent.is_dir():
-            raise OutputError(
-                f"{place} cannot be written: there is no folder {place.parent}; create it first"
-            )
-    from stage_a_pipeline.reassembly.model_prediction import choose_device
+    _check_places(patches, offsets, out, picture)
+    from stage_a_pipeline.reassembly.device import choose_device
     from stage_a_pipeline.reassembly.object_picture import write_object_picture
     from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
     from stage_a_pipeline.reassembly.sources import offsets_beside
@@ -192,7 +186,7 @@ def compare_models(
     that predicts patches from diffraction patterns.
     """
     from stage_a_pipeline.reassembly.comparison import compare, require_extra
-    from stage_a_pipeline.reassembly.comparison_files import write_comparison
+    from stage_a_pipeline.reassembly.comparison_files import claim_comparison, write_comparison
     from stage_a_pipeline.reassembly_terminal import comparison_bars, print_comparison
     from stage_a_pipeline.storage import ensure_folder
     from stage_a_pipeline.terminal import print_place
@@ -201,16 +195,17 @@ def compare_models(
     # Before the work: a folder that cannot be made would cost all of it.
     ensure_folder(output_dir)
     request = _request(**chosen)
-    with comparison_bars(quiet=quiet) as audience:
-        comparison = compare(request, audience)
-    if not quiet:
-        # Before the files: what was measured is seen even where it cannot be written.
-        print_comparison(comparison)
-    for path in write_comparison(
-        output_dir, comparison, save_npz=save_npz, save_npz_aligned=save_npz_aligned
-    ):
+    with claim_comparison(output_dir, run_id=f"compare-models-{uuid.uuid4()}"):
+        with comparison_bars(quiet=quiet) as audience:
+            comparison = compare(request, audience)
         if not quiet:
-            print_place("written", path)
+            # Before the files: what was measured is seen even where it cannot be written.
+            print_comparison(comparison)
+        written = write_comparison(
+            output_dir, comparison, save_npz=save_npz, save_npz_aligned=save_npz_aligned
+        )
+    for path in () if quiet else written:
+        print_place("written", path)
 
 
 @click.command("data-sets")
@@ -234,6 +229,21 @@ def data_sets(settings_file: Path | None) -> None:
         click.echo(f"no folder in {settings.data_dir} holds a test_data.npz", err=True)
     if added is None:
         click.echo("DAGSTER_HOME is not set: they are listed, and added to no Dagster instance", err=True)
+
+
+def _check_places(patches: Path, offsets: Path | None, out: Path, picture: Path | None) -> None:
+    """Before the work, which would be lost: results replace neither inputs nor each other."""
+    # Not Path.resolve, which raises an error of its own for links that lead in a circle.
+    if picture is not None and os.path.realpath(picture) == os.path.realpath(out):
+        raise click.UsageError("--out and --picture name the same file; give each its own")
+    read = {os.path.realpath(place) for place in (patches, offsets or patches.with_name("offsets.npy"))}
+    for place in filter(None, (out, picture)):
+        if os.path.realpath(place) in read:
+            raise click.UsageError(f"{place} would replace what is read; give the result a file of its own")
+        if not place.parent.is_dir():
+            raise OutputError(
+                f"{place} cannot be written: there is no folder {place.parent}; create it first"
+            )
 
 
 def _request(

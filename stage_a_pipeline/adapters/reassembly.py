@@ -13,7 +13,7 @@ from stage_a_pipeline.reassembly.data_set import (
     find_data_set,
     stitch_data_set,
 )
-from stage_a_pipeline.reassembly.model_prediction import choose_device
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.stitched_object import StitchedObject
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stage_a_pipeline.bench.module_run import run_module
+from stage_a_pipeline.bench.noise_scan import write_patches
 from stage_a_pipeline.bench.reassembly_run import Run, Task
 from stage_a_pipeline.bench.scale import machine
-from stage_a_pipeline.bench.scan_files import write_npy, write_npz
 from stage_a_pipeline.bench.scratch import scratch_folder
 from stage_a_pipeline.errors import StageAError
 from stage_a_pipeline.storage import atomic_write
@@ -106,8 +106,7 @@ def _rows(tasks: Mapping[str, Task], tell: Callable[[str], None]) -> Iterator[Ro
 
 
 def _written(task: Task, path: Path) -> Task:
-    write = write_npz if path.suffix == ".npz" else write_npy
-    write(path, task.patches, task.patch_size, seed=task.seed)
+    write_patches(path, task.patches, task.patch_size, seed=task.seed)
     return replace(task, file=str(path))
 
 

@@ -19,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from stage_a_pipeline.bench.noise_scan import patch_batches, scan_positions
 from stage_a_pipeline.bench.processes import resident_mib
-from stage_a_pipeline.bench.scan_files import patch_batches, scan_positions
 from stage_a_pipeline.bench.whole_canvas import whole_canvas_object
 from stage_a_pipeline.reassembly import plan
 from stage_a_pipeline.reassembly.sources import open_patches
@@ -75,7 +75,7 @@ def run(task: Task) -> Run:
 
 def _stitch(geometry: Any, task: Task, file: str | None) -> npt.NDArray[np.complex64]:
     if file is None:
-        batches = patch_batches(geometry.count, task.patch_size, seed=task.seed)
+        batches = patch_batches(geometry.count, task.patch_size, batch_size=task.batch_size, seed=task.seed)
         return accumulate(geometry, batches).object
     with open_patches(Path(file)) as patches:
         if task.plain:

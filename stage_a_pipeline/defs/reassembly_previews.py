@@ -9,7 +9,7 @@ import dagster as dg
 
 from stage_a_pipeline.defs.previews import markdown_table, plain_text, png_picture
 from stage_a_pipeline.reassembly.comparison import ComparedArm
-from stage_a_pipeline.reassembly.comparison_files import METRICS, PLOT
+from stage_a_pipeline.reassembly.comparison_files import METRICS, PLOT, short_name
 from stage_a_pipeline.reassembly.data_set import ComparedDataSet
 from stage_a_pipeline.reassembly.metrics import METRIC_NAMES
 from stage_a_pipeline.reassembly.stitched_object import StitchedObject
@@ -18,8 +18,6 @@ from stage_a_pipeline.reassembly.thumbnails import thumbnail_png
 _PLOT_WIDTH = 720
 _DIGITS = 6
 """Of metrics: as many as their file has."""
-_SHORT = {"PtychoPINN": "pinn"}
-"""What an arm is called in the names of numbers, where that is not its lower-case name."""
 
 
 def objects_metadata(objects: Sequence[StitchedObject]) -> dict[str, Any]:
@@ -76,7 +74,7 @@ def _metrics_table(arms: Sequence[ComparedArm]) -> dg.MarkdownMetadataValue:
 
 def _numbers(arm: ComparedArm) -> Sequence[tuple[str, float]]:
     """Such as `pinn_ssim_phase`. Dagster stores no NaN as a number: what is not known is left out."""
-    short = _SHORT.get(arm.name, arm.name.lower())
+    short = short_name(arm.name)
     found = [
         (f"{short}_{name}_{part}", getattr(getattr(arm.metrics, name), part))
         for name in METRIC_NAMES

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from stage_a_pipeline.engines.memory import free_bytes
 from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.geometry import Anchor, Plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches, require_finite
 from stage_a_pipeline.torch_threads import one_thread
@@ -25,7 +26,12 @@ _EPSILON: Final = 1e-9
 """Added to the counts before they divide."""
 _DOUBLE_PIXELS: Final = 1 << 24
 """Canvases of up to so many pixels, 4096 x 4096, are summed in float64: what thousands of patches add up to
-keeps its digits. Larger ones have few patches on a pixel, and would take 24 instead of 12 bytes of it."""
+keeps its digits."""
+_MANY_PATCHES: Final = 4096
+"""Larger canvases are summed in float32, which takes 12 bytes a pixel instead of 24, unless more patches than
+so many may lie on one: up to there, sums keep five digits."""
+_RESULT_BYTES: Final = 12
+"""Of a pixel of the result, which float64 sums do not turn into in place."""
 _SPREAD_ELEMENTS: Final = 1 << 19
 """Pixels that are spread at once, so that a large batch takes no more memory than a small one."""
 
@@ -44,6 +50,7 @@ class Reassembly(NamedTuple):
 class Accumulator:
     """The sums of one canvas. Batches may come in any order and size; each patch must come once.
 
+    ConfigurationError for a `device` that is none, or not there; ReassemblyError for a canvas without room.
     On a CPU the sums do not depend on the batches, as long as the patches come in their order: each pixel
     adds them one after another. CUDA adds in an order of its own, so that last digits differ from run to run.
     """
@@ -52,17 +59,18 @@ class Accumulator:
         import torch
 
         self.plan = plan
-        self._device = torch.device(device)
-        self._real = torch.float64 if plan.side**2 <= _DOUBLE_PIXELS else torch.float32
-        self._complex = torch.complex128 if self._real is torch.float64 else torch.complex64
-        self._host_type = np.complex128 if self._real is torch.float64 else np.complex64
+        self._device = choose_device(device)
+        double = plan.side**2 <= _DOUBLE_PIXELS or plan.most_on_a_pixel() > _MANY_PATCHES
+        self._real = torch.float64 if double else torch.float32
+        self._complex = torch.complex128 if double else torch.complex64
+        self._host_type = np.complex128 if double else np.complex64
         self._fed = np.zeros(plan.count, np.bool_)
         self._next = 0
         self._result: Reassembly | None = None
         # A row and a pixel more: what a whole shift leaves for the next row or column, which is nothing,
         # would lie beyond the canvas's end.
         length = plan.side * (plan.side + 1) + 1
-        needed = length * (self._complex.itemsize + self._real.itemsize)
+        needed = length * (self._complex.itemsize + self._real.itemsize + (_RESULT_BYTES if double else 0))
         # The kernel promises more than it has, and kills whoever uses it.
         if needed > (free := free_bytes(self._device)):
             raise _too_large(plan, needed, free)
@@ -84,11 +92,13 @@ class Accumulator:
         last = first + len(patches)
         self._require_new(first, last)
         size = max(1, _SPREAD_ELEMENTS // (self.plan.crop_size + 1) ** 2)
+        parts = [(begin, patches[begin - first : begin - first + size]) for begin in range(first, last, size)]
         # Crops are small: sharing them out among threads takes longer than they do.
         with one_thread():
-            for begin in range(first, last, size):
-                some = patches[begin - first : begin - first + size]
+            # All before any: a batch that is refused leaves nothing on the canvas, and may be given again.
+            for begin, some in parts:
                 require_finite(some, first=begin)
+            for begin, some in parts:
                 self._add(some, begin)
         self._fed[first:last] = True
         self._next = last

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Reassembly
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.geometry import Anchor, Positions, plan
 from stage_a_pipeline.reassembly.model_folder import ModelFile
-from stage_a_pipeline.reassembly.model_prediction import choose_device, load_predictor
+from stage_a_pipeline.reassembly.model_prediction import load_predictor
 from stage_a_pipeline.reassembly.npz_members import read_member
+from stage_a_pipeline.reassembly.patch_arrays import finite
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from stage_a_pipeline.reassembly.scan_data import open_diffraction, read_positions
 from stage_a_pipeline.reassembly.selection import Rows, Selection, chosen_rows, regrouped
@@ -91,7 +93,7 @@ def reassemble_model(
 def read_arm(name: str, path: Path) -> Arm:
     """An object that is already stitched. ReassemblyError names the file."""
     found = read_reconstruction(path)
-    if not np.isfinite(found.object).all():
+    if not finite(found.object).all():
         raise ReassemblyError(
             f"{path}: reconstructed_object has values that are not finite; reconstruct it anew"
         )
@@ -102,7 +104,10 @@ def read_third_arm(path: Path) -> Arm:
     """The object of another program, named by the file's `algorithm`: Tike, or PtyChi for all others."""
     algorithm = "tike"
     if has_array(path, "algorithm"):
-        algorithm = str(read_member(path, "algorithm").reshape(-1)[0])
+        found = read_member(path, "algorithm")
+        if found.size != 1:
+            raise ReassemblyError(f"{path}: algorithm is no single name; correct it, or leave it out")
+        algorithm = str(found.item())
     return read_arm("Tike" if algorithm.strip().lower() == "tike" else "PtyChi", path)
 
 
@@ -110,7 +115,7 @@ def _read_seconds(path: Path) -> float | None:
     for name in _SECONDS:
         if has_array(path, name):
             found = read_member(path, name)
-            if found.size != 1 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+            if found.size != 1 or found.dtype.kind not in "fiu" or not 0 <= found.item() < np.inf:
                 raise ReassemblyError(f"{path}: {name} is no number of seconds; correct it, or leave it out")
             return float(found.reshape(-1)[0])
     return None

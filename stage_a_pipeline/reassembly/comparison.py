@@ -19,10 +19,10 @@ from stage_a_pipeline.reassembly.arms import (
     read_third_arm,
     stitch_model,
 )
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.geometry import plan
 from stage_a_pipeline.reassembly.metrics import MetricOptions, Metrics, compare_objects
 from stage_a_pipeline.reassembly.model_folder import ModelFile, find_model
-from stage_a_pipeline.reassembly.model_prediction import choose_device
 from stage_a_pipeline.reassembly.registration import Offset, register
 from stage_a_pipeline.reassembly.scan_data import read_positions, read_true_object
 from stage_a_pipeline.reassembly.stitching import TellOf

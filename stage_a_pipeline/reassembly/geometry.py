@@ -79,6 +79,16 @@ class Plan:
         first = self.patch_size // 2 - self.crop_size // 2
         return slice(first, first + self.crop_size)
 
+    def most_on_a_pixel(self) -> int:
+        """At least as many as patches lie on any pixel of the canvas, and at most about four times that.
+
+        All on a pixel have their corners in a square of its size and theirs, which at most four cells of a
+        grid of such squares meet.
+        """
+        cells = np.floor(_shifts(self.offsets, self.anchor.mean_x, self.anchor.mean_y) / (self.crop_size + 1))
+        column, row = (cells - cells.min(axis=0)).astype(np.int64).T
+        return 4 * int(np.unique(row * (column.max() + 1) + column, return_counts=True)[1].max())
+
     def placement(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], Positions]:
         """Where the crops of these patches go: whole pixels, and what is left over.
 

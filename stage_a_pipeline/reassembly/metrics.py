@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.cropping import trim
+from stage_a_pipeline.reassembly.patch_arrays import finite
 from stage_a_pipeline.reassembly.ring_correlation import crossing, ring_correlation
 
 PhaseAlignment = Literal["plane", "mean"]
@@ -200,7 +201,7 @@ def _check(prediction: NDArray[Any], truth: NDArray[Any]) -> None:
     for name, image in (("prediction", prediction), ("truth", truth)):
         if image.ndim != 2:
             raise ReassemblyError(f"{name} has the shape {image.shape}; give an image of rows and columns")
-        if not np.isfinite(image).all():
+        if not finite(image).all():
             raise ReassemblyError(f"{name} has values that are not finite; no metric is defined for them")
     if prediction.shape != truth.shape:
         raise ReassemblyError(

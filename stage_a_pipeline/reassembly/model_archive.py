@@ -132,7 +132,7 @@ def _names(path: Path, *, wanted: str) -> list[str]:
 def _document(path: Path, name: str) -> dict[str, Any]:
     try:
         document = json.loads(_member(path, name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReassemblyError(f"{path}: its {name} is no JSON ({error}); {_EXPORT_AGAIN}") from error
     if not isinstance(document, dict):
         raise ReassemblyError(f"{path}: its {name} is no mapping; {_EXPORT_AGAIN}")
@@ -144,5 +144,5 @@ def _member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             full = next(entry for entry in archive.namelist() if entry.partition("/")[2] == name)
             return archive.read(full)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise ReassemblyError(f"{path}: its {name} cannot be read ({error}); {_EXPORT_AGAIN}") from error

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stage_a_pipeline.errors import ConfigurationError, ReassemblyError
+from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.model_archive import require_plain_export, require_torchscript
 from stage_a_pipeline.reassembly.model_folder import ModelFile
 
@@ -80,25 +81,6 @@ def load_predictor(model: ModelFile, device: str) -> Predictor:
     place = choose_device(device)
     load = _load_exported if model.kind == "exported" else _load_torchscript
     return Predictor(model.path, load(model.path, place), place)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; for `auto`, the GPU where there is one. Raises ConfigurationError."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigurationError(f"device {name!r} is none; give `auto`, `cpu` or `cuda:0`") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigurationError(f"device {name!r} is not known here; give `auto`, `cpu` or `cuda:0`")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"device {name!r} is not there, torch sees {torch.cuda.device_count()} GPUs; give `auto` or `cpu`"
-        )
-    return device
 
 
 def _load_torchscript(path: Path, device: torch.device) -> Callable[[Any], Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from stage_a_pipeline.errors import ReassemblyError
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def as_patches(batch: Any, *, patch_size: int | None = None, source: str = "patches") -> Any:
@@ -43,19 +45,24 @@ def require_numbers(dtype: np.dtype[Any], *, source: str = "patches") -> None:
 
 def require_finite(patches: Any, *, first: int = 0) -> None:
     """ReassemblyError, a ValueError, naming the first patch that is not; they are counted from `first`."""
-    if isinstance(patches, np.ndarray):
-        if np.isfinite(patches).all():
-            return
-        broken = np.flatnonzero(~np.isfinite(patches).all(axis=(1, 2)))
-    else:
-        finite = patches.isfinite().flatten(1).all(dim=1)
-        if finite.all():
-            return
-        broken = np.flatnonzero(~finite.cpu().numpy())
+    known = finite(patches)
+    if known.all():
+        return
+    broken = np.flatnonzero(~np.asarray(known.reshape(len(patches), -1).all(1).tolist()))
     raise ReassemblyError(
         f"patches: number {first + int(broken[0])} (from 0) has values that are not finite; leave it and its "
         "position out, or look at what predicted it"
     )
+
+
+def finite(values: Any) -> Any:
+    """For each value of an array or a tensor whether complex64, or float32, can hold it."""
+    size = values.element_size() if hasattr(values, "element_size") else values.dtype.itemsize
+    is_complex = values.is_complex() if hasattr(values, "is_complex") else values.dtype.kind == "c"
+    if size > (8 if is_complex else 4):
+        # What only a wider type holds would become infinite in the object.
+        return abs(values) <= _LARGEST
+    return np.isfinite(values) if isinstance(values, np.ndarray) else values.isfinite()
 
 
 def _host_array(batch: Any) -> Any:

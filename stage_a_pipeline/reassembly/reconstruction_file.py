@@ -12,7 +12,8 @@ import numpy.typing as npt
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Reassembly
 from stage_a_pipeline.reassembly.geometry import Anchor
-from stage_a_pipeline.reassembly.sources import has_array, open_array
+from stage_a_pipeline.reassembly.npz_members import read_member
+from stage_a_pipeline.reassembly.sources import has_array
 from stage_a_pipeline.storage import atomic_write
 
 OBJECT: Final = "reconstructed_object"
@@ -45,25 +46,33 @@ def write_reconstruction(path: Path, reassembly: Reassembly) -> None:
 
 def read_reconstruction(path: Path) -> Reconstruction:
     """What such a file holds, or one with `reconstructed_object` alone. ReassemblyError names the file."""
-    found = _read(path, OBJECT)
+    # Not as a stream: other programs may store an object's columns first.
+    found = read_member(path, OBJECT)
     if found.ndim != 2 or found.dtype.kind != "c":
         raise ReassemblyError(
             f"{path}: {OBJECT} is {found.dtype} of shape {found.shape}; an object is a complex image, "
             "(rows, columns)"
         )
-    count = _read(path, "count") if has_array(path, "count") else None
-    return Reconstruction(found, count, _read_anchor(path))
+    count = read_member(path, "count") if has_array(path, "count") else None
+    anchor = _read_anchor(path)
+    if anchor is not None and found.shape != (side := anchor.crop_size + 2 * anchor.pad, side):
+        raise ReassemblyError(
+            f"{path}: {OBJECT} is of shape {found.shape}, where pad and crop_size are of one of {side} x "
+            f"{side} pixels; write it again"
+        )
+    # Wider types than complex128 are no library's.
+    wide = found.dtype.itemsize > np.dtype(np.complex128).itemsize
+    return Reconstruction(found.astype(np.complex128) if wide else found, count, anchor)
 
 
 def _read_anchor(path: Path) -> Anchor | None:
     if not all(has_array(path, name) for name in _ANCHOR):
         return None
-    mean_xy, pad, crop_size = (_read(path, name).reshape(-1).tolist() for name in _ANCHOR)
+    mean_xy, pad, crop_size = (read_member(path, name).reshape(-1) for name in _ANCHOR)
     if (len(mean_xy), len(pad), len(crop_size)) != (2, 1, 1):
         raise ReassemblyError(f"{path}: mean_xy, pad or crop_size is of another size; write it again")
+    if mean_xy.dtype.kind not in "fiu" or not np.isfinite(mean_xy).all():
+        raise ReassemblyError(f"{path}: mean_xy is no place in the world; write two finite numbers, x and y")
+    if not all(size.dtype.kind in "iu" and size[0] >= 0 for size in (pad, crop_size)):
+        raise ReassemblyError(f"{path}: pad or crop_size is no number of pixels; write it again")
     return Anchor(float(mean_xy[0]), float(mean_xy[1]), int(pad[0]), int(crop_size[0]))
-
-
-def _read(path: Path, member: str) -> npt.NDArray[Any]:
-    with open_array(path, member) as stream:
-        return stream.whole()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.geometry import Positions, as_positions
 from stage_a_pipeline.reassembly.npz_members import read_member
+from stage_a_pipeline.reassembly.patch_arrays import finite
 from stage_a_pipeline.reassembly.sources import ArrayStream, has_array, open_array
 
 _DIFFRACTION: Final = ("diffraction", "diff3d")
@@ -93,7 +94,7 @@ def read_true_object(path: Path) -> NDArray[Any] | None:
             f"{path}: {_OBJECT} is {found.dtype} of shape {found.shape}; an object is a complex image, "
             "(rows, columns)"
         )
-    if not np.isfinite(found).all():
+    if not finite(found).all():
         raise ReassemblyError(
             f"{path}: {_OBJECT} has values that are not finite; correct it, or leave it out"
         )

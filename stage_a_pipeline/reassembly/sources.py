@@ -6,6 +6,7 @@ them. So both are read as streams: the header says what follows, and each batch 
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -25,6 +26,13 @@ from stage_a_pipeline.reassembly.patch_arrays import patch_side, require_numbers
 
 PATCHES: Final = "patches"
 OFFSETS: Final = "offsets"
+BROKEN_ARCHIVE: Final = (
+    *(ValueError, EOFError, SyntaxError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What numpy and zipfile raise for content that is damaged, encrypted, or not theirs."""
+_TOLD: Final = 200
+"""Characters of their messages that are passed on."""
 _READERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -40,7 +48,7 @@ class ArrayStream:
     def rows(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """All rows, (up to `size`, ...) at a time, in the machine's byte order. Raises ReassemblyError."""
         for first in range(0, self.shape[0], size):
-            rows = np.empty((min(size, self.shape[0] - first), *self.shape[1:]), self.dtype)
+            rows = self._room(min(size, self.shape[0] - first))
             self._fill(memoryview(rows.reshape(-1).view(np.uint8).data))
             yield rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
@@ -49,6 +57,15 @@ class ArrayStream:
         flat = ArrayStream(self.name, self.file, (1, *self.shape), self.dtype)
         (array,) = (rows[0] for rows in flat.rows(1))
         return np.asarray(array)
+
+    def _room(self, rows: int) -> npt.NDArray[Any]:
+        try:
+            return np.empty((rows, *self.shape[1:]), self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise ReassemblyError(
+                f"{self.name}: {rows} rows of shape {self.shape[1:]} have no room in memory; lower the batch "
+                "size, or save fewer or smaller ones"
+            ) from error
 
     def _fill(self, target: memoryview) -> None:
         filled = 0
@@ -91,20 +108,27 @@ def open_patches(path: Path) -> Iterator[PatchFile]:
 
 def offsets_beside(patches: Path) -> Path:
     """Where the positions of patches lie: in the same `.npz`, or in `offsets.npy` beside."""
-    if zipfile.is_zipfile(patches) and has_array(patches, OFFSETS):
-        return patches
-    beside = patches.with_name("offsets.npy")
-    if patches.exists() and not beside.exists():
-        raise ReassemblyError(
-            f"{patches}: has no `offsets`, and no offsets.npy lies beside it; say where the positions are"
-        )
-    return beside if patches.exists() else patches
+    with _damage(str(patches)):
+        if zipfile.is_zipfile(patches) and has_array(patches, OFFSETS):
+            return patches
+        beside = patches.with_name("offsets.npy")
+        if patches.is_file() and not beside.exists():
+            raise ReassemblyError(
+                f"{patches}: has no `offsets`, and no offsets.npy lies beside it; say where the positions are"
+            )
+        return beside if patches.is_file() else patches
 
 
 def read_offsets(path: Path) -> Positions:
     """(B, 2) positions of an `.npy`, or the member `offsets` of an `.npz`. ReassemblyError names the file."""
     with open_array(path, OFFSETS) as stream:
         return as_positions(stream.whole(), source=stream.name)
+
+
+def count_offsets(path: Path) -> int:
+    """How many positions such a file says it has, without reading them. ReassemblyError names the file."""
+    with open_array(path, OFFSETS) as stream:
+        return math.prod(stream.shape) // 2
 
 
 @contextmanager
@@ -124,7 +148,7 @@ def open_array(path: Path, member: str) -> Iterator[ArrayStream]:
         name = f"{path} ({member})"
         with _damage(str(path)):
             archive = opened.enter_context(zipfile.ZipFile(path))
-        held = [Path(entry).stem for entry in archive.namelist() if entry.endswith(".npy")]
+        held = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
         if member not in held:
             raise ReassemblyError(
                 f"{path}: has no `{member}`, only {', '.join(map(repr, held)) or 'nothing'}; "
@@ -149,6 +173,8 @@ def _read_header(name: str, file: IO[bytes], size: int) -> ArrayStream:
                 f"{name}: of npy version {version}, which is none of plain numbers; save it anew"
             )
         shape, fortran_order, dtype = _READERS[version](file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"no array is of shape {shape}")
     if dtype.hasobject:
         raise ReassemblyError(f"{name}: holds Python objects, which are not read; save an array of numbers")
     if fortran_order and len(shape) > 1:
@@ -174,11 +200,16 @@ def _damage(name: str) -> Iterator[None]:
         yield
     except ReassemblyError:
         raise
-    except OSError as error:
+    except (OSError, *BROKEN_ARCHIVE) as error:
+        # Decompression raises an OSError of its own, which is none of the system's.
+        if isinstance(error, OSError) and error.strerror:
+            raise ReassemblyError(f"{name} cannot be read: {error.strerror}; correct the path") from error
         raise ReassemblyError(
-            f"{name} cannot be read: {error.strerror or error}; correct the path"
+            f"{name}: neither an .npy nor an .npz that can be read ({in_short(error)}); make it again"
         ) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-        raise ReassemblyError(
-            f"{name}: neither an .npy nor an .npz that can be read ({error}); make it again"
-        ) from error
+
+
+def in_short(error: BaseException) -> str:
+    """What a library says of a file, without the parts of the file that it quotes at length."""
+    told = " ".join(str(error).split())
+    return told if len(told) <= _TOLD else told[:_TOLD] + "..."

@@ -16,7 +16,7 @@ from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Accumulator, Reassembly
 from stage_a_pipeline.reassembly.geometry import Plan, as_positions, plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches
-from stage_a_pipeline.reassembly.sources import open_patches, read_offsets
+from stage_a_pipeline.reassembly.sources import count_offsets, open_patches, read_offsets
 
 DEFAULT_BATCH_SIZE: Final = 256
 Tell = Callable[[int], None]
@@ -67,13 +67,14 @@ def reassemble_file(
     tell: TellOf = lambda _done, _total: None,
 ) -> Reassembly:
     """As reassemble_position, from two files, which ReassemblyError names."""
-    positions = read_offsets(offsets)
     with open_patches(patches) as file:
-        if file.count != len(positions):
+        # Before they are read: a few bytes of an archive may be gigabytes of positions.
+        if file.count != (found := count_offsets(offsets)):
             raise ReassemblyError(
-                f"{patches}: {file.count} patches, where {offsets} has {len(positions)} positions; give one "
-                "patch per position"
+                f"{patches}: {file.count} patches, where {offsets} has {found} positions; give one patch per "
+                "position"
             )
+        positions = read_offsets(offsets)
         tell(0, file.count)
         try:
             geometry = plan(positions, patch_size=file.patch_size, crop_size=crop_size)

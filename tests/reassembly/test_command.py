@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image as Pillow
 
-from stage_a_pipeline.bench.scan_files import scan_positions, write_npy, write_npz
+from stage_a_pipeline.bench.noise_scan import scan_positions, write_patches
 from stage_a_pipeline.reassembly import reassemble_position
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from tests.reassembly.exact import random_offsets, random_patches
@@ -82,6 +84,7 @@ def test_quiet_says_nothing(scan: Path) -> None:
         (("alone.npy", "--offsets", "few.npy"), "alone.npy: 40 patches, where"),
         (("missing.npy",), "missing.npy cannot be read: No such file"),
         (("broken.npz",), "broken.npz: patches: number 3 (from 0) has values that are not finite"),
+        (("circle",), "circle cannot be read: Too many levels of symbolic links"),
         (("patches.npz", "--device", "tpu"), "device 'tpu'"),
         (("patches.npz", "--device", "cuda:7"), "device 'cuda:7' is not there"),
     ],
@@ -93,6 +96,7 @@ def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(
     broken = PATCHES.copy()
     broken[3] = np.nan
     np.savez(scan / "broken.npz", patches=broken, offsets=OFFSETS)
+    (scan / "circle").symlink_to("circle")
     (scan / "o.npz").write_text("older")
     done = subprocess.run(
         [*COMMAND, *arguments, "--out", "o.npz"], capture_output=True, text=True, check=False, cwd=scan,
@@ -104,8 +108,27 @@ def test_what_cannot_be_used_is_one_sentence_and_writes_nothing(
     assert len(done.stderr.splitlines()) == 1
     assert (scan / "o.npz").read_text() == "older"
     assert {path.name for path in scan.iterdir()} == {
-        "alone.npy", "broken.npz", "few.npy", "o.npz", "patches.npz",
+        "alone.npy", "broken.npz", "circle", "few.npy", "o.npz", "patches.npz",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("patches", "flag", "written"),
+    [
+        ("patches.npz", "--out", "patches.npz"),
+        ("alone.npy", "--out", "offsets.npy"),
+        ("patches.npz", "--picture", "link"),
+    ],
+)
+def test_what_is_read_is_never_replaced(scan: Path, patches: str, flag: str, written: str) -> None:
+    np.save(scan / "offsets.npy", OFFSETS)
+    (scan / "link").symlink_to("patches.npz")
+    before = (scan / written).read_bytes()
+    other = () if flag == "--out" else ("--out", scan / "o.npz")
+    done = reassemble(scan / patches, flag, scan / written, *other)
+    assert done.returncode == 2
+    assert f"{written} would replace what is read" in done.stderr
+    assert (scan / written).read_bytes() == before
 
 
 def test_a_folder_that_is_not_there_is_told(scan: Path) -> None:
@@ -117,7 +140,7 @@ def test_a_folder_that_is_not_there_is_told(scan: Path) -> None:
 
 def test_a_killed_command_leaves_the_older_object_and_the_next_one_works(scan: Path) -> None:
     count = 60_000
-    write_npy(scan / "many.npy", count, 32, seed=1)
+    write_patches(scan / "many.npy", count, 32, seed=1)
     np.save(scan / "offsets.npy", scan_positions(count, spread=300, seed=1))
     (scan / "o.npz").write_text("older")
     command = [*COMMAND, str(scan / "many.npy"), "--out", str(scan / "o.npz"), "--batch-size", "16"]
@@ -131,6 +154,20 @@ def test_a_killed_command_leaves_the_older_object_and_the_next_one_works(scan: P
     assert (scan / "o.npz").read_text() == "older"
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     assert read_reconstruction(scan / "o.npz").object.shape[0] > 300
+
+
+def test_a_handful_of_bytes_that_promise_gigabytes_of_positions_is_not_read(scan: Path) -> None:
+    with zipfile.ZipFile(scan / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("offsets.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f8", "fortran_order": False, "shape": (20_000_000, 2)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for _ in range(320):
+                member.write(bytes(1_000_000))
+    done = reassemble(scan / "alone.npy", "--offsets", scan / "bomb.npz", "--out", scan / "o.npz")
+    assert done.returncode == 1
+    assert "alone.npy: 40 patches, where" in done.stderr
+    assert "has 20000000 positions" in done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 900_000
 
 
 MEASURE = """
@@ -155,12 +192,12 @@ print(peak[0] - started)
 """
 
 
-@pytest.mark.parametrize("write", [write_npy, write_npz])
-def test_memory_does_not_grow_with_the_patches(tmp_path: Path, write) -> None:
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_memory_does_not_grow_with_the_patches(tmp_path: Path, suffix: str) -> None:
     peaks = []
     for count in (2_000, 20_000):
-        patches, offsets = tmp_path / f"{count}.file", tmp_path / f"{count}.npy"
-        write(patches, count, 32, seed=1)
+        patches, offsets = tmp_path / f"patches-{count}.{suffix}", tmp_path / f"offsets-{count}.npy"
+        write_patches(patches, count, 32, seed=1)
         np.save(offsets, scan_positions(count, spread=300, seed=1))
         command = [sys.executable, "-c", MEASURE, str(patches), str(offsets)]
         peaks.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))

@@ -127,6 +127,12 @@ def test_a_third_object_is_named_by_its_algorithm(scan, request_for, members, na
     assert third.arm.anchor is None
 
 
+def test_an_algorithm_without_a_name_is_told(scan, request_for):
+    third = other_object(scan, algorithm=np.array([], "U1"))
+    with pytest.raises(ReassemblyError, match=f"{third.name}: algorithm is no single name"):
+        compare(replace(request_for, third=third))
+
+
 def test_an_object_without_a_place_is_compared_with_the_middle_of_the_scan(scan, request_for):
     request = replace(request_for, third=other_object(scan), skip_registration=True)
     placed = compare(request).arms[0].arm

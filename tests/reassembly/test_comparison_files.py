@@ -1,5 +1,6 @@
 """The files of a comparison, to the last byte where it is known."""
 
+import errno
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from stage_a_pipeline.errors import OutputError
+from stage_a_pipeline.reassembly import comparison_files
 from stage_a_pipeline.reassembly.alignment import Aligned
 from stage_a_pipeline.reassembly.arms import Arm
 from stage_a_pipeline.reassembly.comparison import ComparedArm, Comparison
@@ -161,8 +163,25 @@ comparison_files.write_comparison(Path(sys.argv[1]), whole())
 """
 
 
-def test_a_run_that_is_killed_leaves_the_older_picture_whole(tmp_path):
-    write_comparison(tmp_path, whole())
+def older():
+    return Comparison((compared("PtychoPINN", first=5), compared("Baseline", first=6)), TRUTH, ())
+
+
+def test_a_disk_that_is_full_at_the_last_file_leaves_all_older_ones(tmp_path, monkeypatch):
+    write_comparison(tmp_path, older())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fill(file, comparison):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(comparison_files, "draw_comparison", fill)
+    with pytest.raises(OutputError, match=r"comparison_plot\.png cannot be written: No space left"):
+        write_comparison(tmp_path, whole())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_is_killed_leaves_all_older_files(tmp_path):
+    write_comparison(tmp_path, older())
     before = {name: (tmp_path / name).read_bytes() for name in ALL_FILES}
     run = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert run.returncode == -9

@@ -89,7 +89,9 @@ def test_an_archive_that_would_run_code_is_refused(archive, tmp_path, case):
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONSTANTS, GRAPH])
-@pytest.mark.parametrize(("content", "told"), [(b"{", "is no JSON"), (b"[]", "is no mapping")])
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"{", "is no JSON"), (b"[" * 100_000, "is no JSON"), (b"[]", "is no mapping")]
+)
 def test_an_archive_that_is_damaged_is_told(archive, name, content, told):
     rewrite(archive, {name: content})
     with pytest.raises(ReassemblyError, match=rf"model\.pt2: its {name} {told}.*export"):

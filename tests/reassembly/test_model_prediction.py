@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stage_a_pipeline.errors import ConfigurationError, ReassemblyError
+from stage_a_pipeline.reassembly.device import choose_device
 from stage_a_pipeline.reassembly.model_folder import find_model
-from stage_a_pipeline.reassembly.model_prediction import choose_device, load_predictor
+from stage_a_pipeline.reassembly.model_prediction import load_predictor
 from tests.reassembly.models import save_exported, save_forgetful, save_torchscript
 from tests.reassembly.scans import SIDE
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.lib import format as npy
 
-from stage_a_pipeline.errors import ReassemblyError
+from stage_a_pipeline.errors import ConfigurationError, ReassemblyError
 from stage_a_pipeline.reassembly import Accumulator, plan, reassemble_position
 from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction, write_reconstruction
-from stage_a_pipeline.reassembly.sources import open_patches, read_offsets
+from stage_a_pipeline.reassembly.sources import offsets_beside, open_patches, read_offsets
 from tests.reassembly.exact import random_offsets, random_patches
 
 PATCHES = random_patches(6, 8)
 OFFSETS = random_offsets(6, 5)
 BROKEN = PATCHES.copy()
 BROKEN[4, 0, 0] = complex(0, np.nan)
+WIDE = PATCHES.astype(np.complex128)
+WIDE[3, 7, 7] = 1e300
 LOST = OFFSETS.copy()
 LOST[2, 1] = np.inf
 
@@ -40,6 +44,9 @@ def no_batches():
         (BROKEN, OFFSETS, {}, "patches: number 4 (from 0) has values that are not finite"),
         (torch.from_numpy(BROKEN), OFFSETS, {}, "patches: number 4 (from 0) has values"),
         (iter([BROKEN[:3], BROKEN[3:]]), OFFSETS, {}, "patches: number 4 (from 0) has values"),
+        (WIDE, OFFSETS, {}, "patches: number 3 (from 0) has values that are not finite"),
+        (torch.from_numpy(WIDE), OFFSETS, {}, "patches: number 3 (from 0) has values that are not finite"),
+        (WIDE.real, OFFSETS, {}, "patches: number 3 (from 0) has values that are not finite"),
         (PATCHES[:5], OFFSETS, {}, "patches: 5, but offsets has 6 positions"),
         (PATCHES, OFFSETS[:5], {}, "patches: 6, but offsets has 5 positions"),
         (iter([PATCHES[:5]]), OFFSETS, {}, "patches: 5 were given for 6 positions, number 5 (from 0)"),
@@ -97,6 +104,29 @@ def test_a_refused_batch_may_be_given_again_mended() -> None:
     canvas.add(PATCHES)
     whole = reassemble_position(PATCHES, OFFSETS, crop_size=4)
     assert canvas.result().object.tobytes() == whole.object.tobytes()
+
+
+def test_a_refused_batch_leaves_nothing_however_large_it_is() -> None:
+    count = 200_000
+    patches, positions = np.ones((count, 1, 1), np.complex64), np.zeros((count, 2))
+    patches[-1] = np.nan
+    canvas = Accumulator(plan(positions, patch_size=1, crop_size=1))
+    with pytest.raises(ValueError, match=f"number {count - 1}"):
+        canvas.add(patches)
+    patches[-1] = 1
+    canvas.add(patches)
+    assert canvas.result().count.max() == count
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"device '{device}'"):
+        reassemble_position(PATCHES, OFFSETS, crop_size=4, device=device)
+
+
+def test_a_name_that_no_file_can_have_is_told() -> None:
+    with pytest.raises(ReassemblyError, match="pp cannot be read: File name too long"):
+        offsets_beside(Path("p" * 300))
 
 
 def _cut(path: Path, to: int) -> None:
@@ -180,6 +210,34 @@ def make_foreign_archive(path: Path) -> None:
         archive.writestr("patches.npy", "not an array")
 
 
+def make_member_in_folder(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive, archive.open("../patches.npy", "w") as file:
+        np.save(file, PATCHES)
+
+
+def make_damaged_lzma(path: Path) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive,
+        archive.open("patches.npy", "w") as file,
+    ):
+        np.save(file, PATCHES)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+
+
+def make_header(descr: str, shape: tuple[int, ...], size: int = 0):
+    """A header of that dtype and shape, in a file that is said to be of `size` bytes."""
+
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        if size:
+            os.truncate(path, size)
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -199,6 +257,10 @@ def make_foreign_archive(path: Path) -> None:
         (make_damaged_archive, "Bad CRC-32"),
         (make_cut_archive, "File is not a zip file"),
         (make_foreign_archive, "neither an .npy nor an .npz"),
+        (make_member_in_folder, "has no `patches`, only '../patches'"),
+        (make_damaged_lzma, "neither an .npy nor an .npz"),
+        (make_header(",", (6, 8, 8)), "neither an .npy nor an .npz"),
+        (make_header("<c8", (-6, -8, -8), 4096), "no array is of shape (-6, -8, -8)"),
     ],
 )
 def test_a_wrong_file_is_named(make, problem: str, tmp_path: Path) -> None:
@@ -214,6 +276,9 @@ def test_positions_of_a_file_are_checked_and_named(tmp_path: Path) -> None:
     np.save(tmp_path / "offsets.npy", LOST)
     with pytest.raises(ReassemblyError, match=r"offsets\.npy: 1 of 6 positions are not finite"):
         read_offsets(tmp_path / "offsets.npy")
+    make_header("<f8", (0, 1 << 62))(tmp_path / "offsets.npy")
+    with pytest.raises(ReassemblyError, match=r"offsets\.npy: .* have no room in memory"):
+        read_offsets(tmp_path / "offsets.npy")
 
 
 def test_an_object_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -228,6 +293,22 @@ def test_an_object_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+def test_an_object_of_another_size_than_its_anchor_is_refused(tmp_path: Path) -> None:
+    whole = reassemble_position(PATCHES, OFFSETS, crop_size=4)
+    write_reconstruction(tmp_path / "a.npz", whole._replace(object=whole.object[:-1, :-1]))
+    with pytest.raises(ReassemblyError, match=r"a\.npz: reconstructed_object is of shape .* where pad and"):
+        read_reconstruction(tmp_path / "a.npz")
+
+
+def test_an_object_may_be_stored_by_columns_and_in_wider_numbers(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "other.npz", reconstructed_object=np.asfortranarray(PATCHES[0].astype(np.clongdouble))
+    )
+    found = read_reconstruction(tmp_path / "other.npz").object
+    assert found.dtype == np.complex128
+    assert (found == PATCHES[0]).all()
+
+
 def test_an_object_of_another_program_needs_no_anchor(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", reconstructed_object=PATCHES[0])
     found = read_reconstruction(tmp_path / "other.npz")
@@ -235,3 +316,20 @@ def test_an_object_of_another_program_needs_no_anchor(tmp_path: Path) -> None:
     np.savez(tmp_path / "real.npz", reconstructed_object=np.zeros((4, 4)))
     with pytest.raises(ReassemblyError, match=r"real.npz: reconstructed_object is float64 of shape \(4, 4\)"):
         read_reconstruction(tmp_path / "real.npz")
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ({"mean_xy": [0.0, np.nan]}, "mean_xy is no place in the world"),
+        ({"mean_xy": ["a", "b"]}, "mean_xy is no place in the world"),
+        ({"mean_xy": [0.0]}, "mean_xy, pad or crop_size is of another size"),
+        ({"pad": [np.nan]}, "pad or crop_size is no number of pixels"),
+        ({"crop_size": [-1]}, "pad or crop_size is no number of pixels"),
+    ],
+)
+def test_an_object_that_lies_nowhere_is_told(tmp_path: Path, member, told: str) -> None:
+    whole = {"reconstructed_object": PATCHES[0], "mean_xy": [0.0, 0.0], "pad": [2], "crop_size": [4]}
+    np.savez(tmp_path / "a.npz", **{**whole, **member})
+    with pytest.raises(ReassemblyError, match=rf"a\.npz: {told}"):
+        read_reconstruction(tmp_path / "a.npz")

@@ -102,3 +102,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     for read in (read_positions, read_true_object, opened):
         with pytest.raises(ReassemblyError, match=r"test_data\.npz"):
             read(path)
+
+
+@pytest.mark.parametrize("flag", ["encrypted", "of an unknown compression"])
+def test_a_member_that_zipfile_refuses_is_named(tmp_path, flag):
+    path = saved(tmp_path, objectGuess=np.ones((3, 4), complex))
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    for at in (6, directory + 8):
+        if flag == "encrypted":
+            content[at] |= 1
+        else:
+            content[at + 2] = 99
+    path.write_bytes(content)
+    with pytest.raises(ReassemblyError, match=r"test_data\.npz: objectGuess cannot be read"):
+        read_true_object(path)

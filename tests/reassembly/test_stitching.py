@@ -76,6 +76,25 @@ def test_single_and_double_sums_agree(single: bool, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(found.object[seen], expected[seen], atol=1e-5)
 
 
+@pytest.mark.parametrize("crop_size", [1, 4, 20])
+def test_no_pixel_has_more_patches_than_are_reckoned_with(crop_size: int) -> None:
+    for spread in (0.4, 5, 60):
+        offsets = random_offsets(400, spread)
+        found = reassemble_position(random_patches(400, 20), offsets, crop_size=crop_size)
+        reckoned = plan(offsets, patch_size=20, crop_size=crop_size).most_on_a_pixel()
+        assert found.count.max() <= reckoned <= 4 * 400
+
+
+def test_large_canvases_with_many_patches_on_a_pixel_are_summed_in_float64(monkeypatch) -> None:
+    monkeypatch.setattr("stage_a_pipeline.reassembly.accumulator._DOUBLE_PIXELS", 0)
+    patches = np.full((20_000, 4, 4), 0.1 + 0.7j, np.complex64)
+    found = reassemble_position(patches, random_offsets(20_000, 1.0), crop_size=4)
+    np.testing.assert_allclose(found.object[found.count > 10_000], 0.1 + 0.7j, atol=1e-7)
+    monkeypatch.setattr("stage_a_pipeline.reassembly.accumulator._MANY_PATCHES", 1 << 40)
+    single = reassemble_position(patches, random_offsets(20_000, 1.0), crop_size=4)
+    assert np.abs(single.object[found.count > 10_000] - (0.1 + 0.7j)).max() > 1e-6
+
+
 def test_thousands_of_patches_on_one_pixel_keep_their_digits() -> None:
     patches = np.full((20_000, 4, 4), 0.1 + 0.7j, np.complex64)
     offsets = random_offsets(20_000, 1.0)

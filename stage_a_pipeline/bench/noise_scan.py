@@ -24,25 +24,25 @@ def scan_positions(count: int, *, spread: float, seed: int) -> Positions:
     return raster + np.random.default_rng(seed).uniform(-0.5, 0.5, raster.shape)
 
 
-def patch_batches(count: int, size: int, *, seed: int) -> Iterator[npt.NDArray[np.complex64]]:
-    """`count` patches of noise, (up to 512, size, size) at a time."""
+def patch_batches(
+    count: int, size: int, *, batch_size: int, seed: int
+) -> Iterator[npt.NDArray[np.complex64]]:
+    """`count` patches of noise, (up to `batch_size`, size, size) at a time."""
     rng = np.random.default_rng(seed)
     shape = (min(count, _DIFFERENT), size, size)
     patches = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-    for first in range(0, count, _DIFFERENT):
-        yield patches[: count - first]
+    for first in range(0, count, batch_size):
+        yield patches[np.arange(first, min(count, first + batch_size)) % len(patches)]
 
 
-def write_npy(path: Path, count: int, size: int, *, seed: int) -> None:
-    """The patches as one `.npy`. Raises OutputError."""
-    with npy_writer(path, shape=(count, size, size), dtype=np.complex64) as write:
-        for batch in patch_batches(count, size, seed=seed):
-            write(batch)
-
-
-def write_npz(path: Path, count: int, size: int, *, seed: int) -> None:
-    """The patches as the member `patches` of an `.npz`, stored as numpy.savez does. Raises OutputError."""
+def write_patches(path: Path, count: int, size: int, *, seed: int) -> None:
+    """The patches as one `.npy`, or as the member `patches` of an `.npz`. Raises OutputError."""
     shape = (count, size, size)
-    with npz_writer(path, "patches", shape=shape, dtype=np.complex64, others={}) as write:
-        for batch in patch_batches(count, size, seed=seed):
+    writer = (
+        npz_writer(path, "patches", shape=shape, dtype=np.complex64, others={})
+        if path.suffix == ".npz"
+        else npy_writer(path, shape=shape, dtype=np.complex64)
+    )
+    with writer as write:
+        for batch in patch_batches(count, size, batch_size=_DIFFERENT, seed=seed):
             write(batch)
