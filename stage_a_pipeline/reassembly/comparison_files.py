@@ -75,7 +75,11 @@ def write_comparison(
 def claim_comparison(folder: Path, *, run_id: str) -> AbstractContextManager[None]:
     """The folder for one comparison at a time. LockedError at once while another one has it."""
     return claim_output(
-        folder, "comparison", run_id=run_id, purpose="compare models", what="the comparison in this folder"
+        folder / ".lock",
+        "comparison",
+        run_id=run_id,
+        purpose="compare models",
+        what="the comparison in this folder",
     )
 
 

@@ -157,12 +157,14 @@ def test_a_killed_command_leaves_the_older_object_and_the_next_one_works(scan: P
 
 
 def test_a_handful_of_bytes_that_promise_gigabytes_of_positions_is_not_read(scan: Path) -> None:
-    with zipfile.ZipFile(scan / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("offsets.npy", "w", force_zip64=True) as member:
-            header = {"descr": "<f8", "fortran_order": False, "shape": (20_000_000, 2)}
-            np.lib.format.write_array_header_1_0(member, header)
-            for _ in range(320):
-                member.write(bytes(1_000_000))
+    header = {"descr": "<f8", "fortran_order": False, "shape": (20_000_000, 2)}
+    with (
+        zipfile.ZipFile(scan / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("offsets.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(320):
+            member.write(bytes(1_000_000))
     done = reassemble(scan / "alone.npy", "--offsets", scan / "bomb.npz", "--out", scan / "o.npz")
     assert done.returncode == 1
     assert "alone.npy: 40 patches, where" in done.stderr

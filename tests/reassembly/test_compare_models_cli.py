@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from stage_a_pipeline.reassembly.comparison_files import claim_comparison
 from tests.reassembly.models import save_exported, save_torchscript
 from tests.reassembly.scans import make_scan, write_patches
 
@@ -73,7 +74,7 @@ def test_an_error_is_one_sentence_and_leaves_older_results(scan, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("Error: --n-test-subsample 99999: ")
     assert "Traceback" not in done.stderr
-    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["old"]
+    assert [path.read_text() for path in (tmp_path / "out").glob("[!.]*")] == ["old"]
 
 
 @pytest.mark.parametrize(
@@ -119,3 +120,24 @@ def test_ctrl_c_is_one_sentence(tmp_path):
     _, told = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert told == "interrupted; nothing was written\n"
+
+
+def test_a_second_comparison_does_not_write_into_the_folder_of_the_first(scan, tmp_path):
+    out = tmp_path / "out"
+    with claim_comparison(out, run_id="first"):
+        done = run(scan, out)
+    assert done.returncode == 1
+    assert "the comparison in this folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(out.glob("*.csv"))
+
+
+def test_what_killed_commands_had_not_finished_writing_goes_away(scan, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    old, new = out / ".stage-a-1-old.tmp", out / ".stage-a-1-new.tmp"
+    for leftover, age in ((old, 200_000), (new, 0)):
+        leftover.write_text("half")
+        os.utime(leftover, (time.time() - age,) * 2)
+    assert run(scan, out).returncode == 0
+    assert (old.exists(), new.exists()) == (False, True)
