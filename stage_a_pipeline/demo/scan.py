@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from stage_a_pipeline.demo.scan_files import WriteBatch, npy_writer, npz_writer,
 from stage_a_pipeline.demo.scan_models import MODELS, ImperfectModel, Positions, sample_patches
 from stage_a_pipeline.demo.scan_object import Image, draw_object, draw_probe
 from stage_a_pipeline.errors import ConfigurationError
-from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors
+from stage_a_pipeline.storage import atomic_write, ensure_folder, output_errors, unfinished_folder
 
 TEST_DATA_NAME: Final = "test_data.npz"
 TRUTH_NAME: Final = "truth.json"
@@ -195,10 +194,7 @@ def _write_truth(path: Path, scan: _Scan, seed: int, step: float) -> None:
 
 @contextmanager
 def _appearing_together(folder: Path) -> Iterator[Path]:
-    """A folder to fill, whose files are moved into `folder` when the block ends; TEST_DATA_NAME last.
-
-    What a killed run has left of it is removed.
-    """
+    """A folder to fill, whose files are moved into `folder` when the block ends; TEST_DATA_NAME last."""
     unfinished = ensure_folder(folder) / _UNFINISHED
     with output_errors(folder):
         foreign = sorted(path.name for path in folder.iterdir() if path.name != _UNFINISHED)
@@ -207,13 +203,8 @@ def _appearing_together(folder: Path) -> Iterator[Path]:
             f"folder {folder} holds files already, such as {foreign[0]}; "
             "choose an empty or new folder, or move them away"
         )
-    with output_errors(unfinished):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-    try:
+    with unfinished_folder(unfinished):
         yield unfinished
         with output_errors(folder):
             for path in sorted(unfinished.iterdir(), key=lambda path: path.name == TEST_DATA_NAME):
                 path.rename(folder / path.name)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

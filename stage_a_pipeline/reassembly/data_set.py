@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from stage_a_pipeline.reassembly.model_folder import ModelFile, list_models
 from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
 from stage_a_pipeline.reassembly.stitched_object import StitchedObject, look_at
 from stage_a_pipeline.settings_reassembly import ReassemblySettings
-from stage_a_pipeline.storage import child_path, ensure_folder, output_errors
+from stage_a_pipeline.storage import child_path, ensure_folder, output_errors, unfinished_folder
 
 TEST_DATA: Final = "test_data.npz"
 RECONSTRUCTION: Final = "reconstruction.npz"
@@ -192,19 +191,10 @@ def _object_folder(data_set: DataSet, name: str, models: dict[str, ModelFile]) -
 
 @contextmanager
 def _appearing_together(results: Path) -> Iterator[Path]:
-    """A folder to fill with one per model; their objects replace older ones when the block ends.
-
-    What a killed run has left of it is removed.
-    """
-    unfinished = ensure_folder(results) / _UNFINISHED
-    with output_errors(unfinished):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-    try:
+    """A folder to fill with one per model; their objects replace older ones when the block ends."""
+    with unfinished_folder(ensure_folder(results) / _UNFINISHED) as unfinished:
         yield unfinished
         for folder in sorted(unfinished.iterdir()):
             target = ensure_folder(results / folder.name) / RECONSTRUCTION
             with output_errors(target):
                 (folder / RECONSTRUCTION).replace(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

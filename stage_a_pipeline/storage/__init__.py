@@ -13,6 +13,7 @@ from stage_a_pipeline.storage.files import (
     read_bytes,
     remove_file,
     stage_file,
+    unfinished_folder,
 )
 from stage_a_pipeline.storage.locks import Holder, claim_output, device_lease, this_process
 
@@ -33,4 +34,5 @@ __all__ = [
     "remove_file",
     "stage_file",
     "this_process",
+    "unfinished_folder",
 ]

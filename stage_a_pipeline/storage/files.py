@@ -172,6 +172,21 @@ def atomic_write(path: Place, mode: Literal["w", "wb"] = "w") -> Iterator[Any]:
         staged.commit()
 
 
+@contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """An empty folder for what is moved elsewhere once all of it is there; removed when the block ends.
+
+    What a killed process has left of it is removed first. Raises OutputError.
+    """
+    with output_errors(path):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def prune_folders(folder: Path, *, older_than_days: float) -> Iterator[Path]:
     """Delete the folders directly below `folder` in which nothing was changed since then; yields each.
 
