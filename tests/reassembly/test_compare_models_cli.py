@@ -1,4 +1,4 @@
-"""`stage-a compare-models` in processes of its own."""
+"""`stage-a compare-models` on models of all kinds."""
 
 import csv
 import os
@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from stage_a_pipeline.cli import main
 from stage_a_pipeline.reassembly.comparison_files import claim_comparison
 from tests.reassembly.models import save_exported, save_torchscript
 from tests.reassembly.scans import make_scan, write_patches
@@ -37,7 +39,12 @@ def command(scan, out, *more, pinn="pinn", baseline="baseline"):
 
 
 def run(*arguments, **chosen):
+    """In a process of its own, where a warning is an error."""
     return subprocess.run(command(*arguments, **chosen), capture_output=True, text=True, check=False)
+
+
+def run_here(*arguments, **chosen):
+    return CliRunner().invoke(main, command(*arguments, **chosen)[len(PROGRAM) :])
 
 
 def rows(out):
@@ -70,8 +77,8 @@ def test_quiet_says_nothing(scan, tmp_path):
 def test_an_error_is_one_sentence_and_leaves_older_results(scan, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "comparison_metrics.csv").write_text("old")
-    done = run(scan, tmp_path / "out", "--n-test-subsample", "99999")
-    assert done.returncode == 1
+    done = run_here(scan, tmp_path / "out", "--n-test-subsample", "99999")
+    assert done.exit_code == 1
     assert done.stderr.startswith("Error: --n-test-subsample 99999: ")
     assert "Traceback" not in done.stderr
     assert [path.read_text() for path in (tmp_path / "out").glob("[!.]*")] == ["old"]
@@ -87,8 +94,8 @@ def test_an_error_is_one_sentence_and_leaves_older_results(scan, tmp_path):
     ],
 )
 def test_values_that_are_none_are_refused_before_the_work(scan, tmp_path, wrong):
-    done = run(scan, tmp_path / "out", *wrong)
-    assert done.returncode == 2
+    done = run_here(scan, tmp_path / "out", *wrong)
+    assert done.exit_code == 2
     assert f"Invalid value for '{wrong[0]}'" in done.stderr
 
 
@@ -96,8 +103,8 @@ def test_without_a_true_object_the_command_succeeds(tmp_path):
     scan = make_scan(tmp_path / "scan")
     scan.write(**scan.members("objectGuess"))
     write_patches(scan.folder / "pinn", scan.patches, scan.positions)
-    done = run(scan, tmp_path / "out", pinn="pinn", baseline="pinn")
-    assert done.returncode == 0
+    done = run_here(scan, tmp_path / "out", pinn="pinn", baseline="pinn")
+    assert done.exit_code == 0
     assert "has no objectGuess" in done.stdout
     assert {row["metric"] for row in rows(tmp_path / "out")} == {"computation_time_s"}
     assert (tmp_path / "out" / "comparison_plot.png").exists()
@@ -125,8 +132,8 @@ def test_ctrl_c_is_one_sentence(tmp_path):
 def test_a_second_comparison_does_not_write_into_the_folder_of_the_first(scan, tmp_path):
     out = tmp_path / "out"
     with claim_comparison(out, run_id="first"):
-        done = run(scan, out)
-    assert done.returncode == 1
+        done = run_here(scan, out)
+    assert done.exit_code == 1
     assert "the comparison in this folder" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(out.glob("*.csv"))
@@ -139,5 +146,5 @@ def test_what_killed_commands_had_not_finished_writing_goes_away(scan, tmp_path)
     for leftover, age in ((old, 200_000), (new, 0)):
         leftover.write_text("half")
         os.utime(leftover, (time.time() - age,) * 2)
-    assert run(scan, out).returncode == 0
+    assert run_here(scan, out).exit_code == 0
     assert (old.exists(), new.exists()) == (False, True)
