@@ -38,11 +38,8 @@ demo: setup ## Render sample photos, run the whole pipeline on them, show what c
 ui: setup ## Open the Dagster UI on the demo's results (http://127.0.0.1:3000)
 	$(BIN)/stage-a demo ui --dir $(DEMO)
 
-# One process more than processors: the tests wait for servers and processes more than they compute.
-TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-
 test: setup ## Run the tests (GPU tests where possible; slow ones with pytest -m slow)
-	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --durations=25
 
 test-vllm: $(VLLM_STAMP) ## Run the tests of engine vllm on a CPU, in .venv-vllm (4 GB, a quarter of an hour)
 	$(VLLM_VENV)/bin/python -m pytest tests/engines/test_vllm.py
