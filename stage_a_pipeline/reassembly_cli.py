@@ -130,7 +130,6 @@ def reassemble(
     The batch size bounds the memory and changes nothing else.
     """
     _check_places(patches, offsets, out, picture)
-    from stage_a_pipeline.reassembly.device import choose_device
     from stage_a_pipeline.reassembly.object_picture import write_object_picture
     from stage_a_pipeline.reassembly.reconstruction_file import write_reconstruction
     from stage_a_pipeline.reassembly.sources import offsets_beside
@@ -143,7 +142,7 @@ def reassemble(
             offsets or offsets_beside(patches),
             crop_size=stitch_crop_size,
             batch_size=stitch_batch_size,
-            device=str(choose_device(device)),
+            device=device,
             tell=tell,
         )
     write_reconstruction(out, found)

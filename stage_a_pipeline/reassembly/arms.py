@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Reassembly
-from stage_a_pipeline.reassembly.device import choose_device
-from stage_a_pipeline.reassembly.geometry import Anchor, Positions, plan
+from stage_a_pipeline.reassembly.geometry import Anchor, Positions
 from stage_a_pipeline.reassembly.model_folder import ModelFile
 from stage_a_pipeline.reassembly.model_prediction import load_predictor
 from stage_a_pipeline.reassembly.npz_members import read_member
@@ -23,7 +22,7 @@ from stage_a_pipeline.reassembly.reconstruction_file import read_reconstruction
 from stage_a_pipeline.reassembly.scan_data import open_diffraction, read_positions
 from stage_a_pipeline.reassembly.selection import Rows, Selection, chosen_rows, regrouped
 from stage_a_pipeline.reassembly.sources import has_array, open_patches, read_offsets
-from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, TellOf, accumulate, named
+from stage_a_pipeline.reassembly.stitching import DEFAULT_BATCH_SIZE, TellOf, stitch_from
 
 _ALL: Final = Selection()
 _SECONDS: Final = ("computation_time_seconds", "reconstruction_time")
@@ -149,18 +148,20 @@ def _stitch(
     progress: TellOf,
 ) -> Reassembly:
     """The object of batches that come in the order of their positions; errors name the `path`."""
-    device = str(choose_device(stitching.device))
-    progress(0, len(positions))
-    try:
-        geometry = plan(positions, patch_size=patch_size, crop_size=stitching.crop_size)
-        smaller = (
-            batch[first : first + stitching.batch_size]
-            for batch in batches
-            for first in range(0, len(batch), stitching.batch_size)
-        )
-        return accumulate(geometry, smaller, device=device, tell=lambda done: progress(done, len(positions)))
-    except ReassemblyError as error:
-        raise named(error, path) from error
+    smaller = (
+        batch[first : first + stitching.batch_size]
+        for batch in batches
+        for first in range(0, len(batch), stitching.batch_size)
+    )
+    return stitch_from(
+        path,
+        smaller,
+        positions,
+        patch_size=patch_size,
+        crop_size=stitching.crop_size,
+        device=stitching.device,
+        tell=progress,
+    )
 
 
 def _positions(model: ModelFile, stitching: Stitching, count: int) -> tuple[Positions, Rows]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stage_a_pipeline.errors import ReassemblyError
 from stage_a_pipeline.reassembly.accumulator import Accumulator, Reassembly
-from stage_a_pipeline.reassembly.geometry import Plan, as_positions, plan
+from stage_a_pipeline.reassembly.geometry import Plan, Positions, as_positions, plan
 from stage_a_pipeline.reassembly.patch_arrays import as_patches
 from stage_a_pipeline.reassembly.sources import count_offsets, open_patches, read_offsets
 
@@ -74,19 +74,36 @@ def reassemble_file(
                 f"{patches}: {file.count} patches, where {offsets} has {found} positions; give one patch per "
                 "position"
             )
-        positions = read_offsets(offsets)
-        tell(0, file.count)
-        try:
-            geometry = plan(positions, patch_size=file.patch_size, crop_size=crop_size)
-            batches = file.batches(_positive(batch_size))
-            return accumulate(geometry, batches, device=device, tell=lambda done: tell(done, file.count))
-        except ReassemblyError as error:
-            raise named(error, patches) from error
+        return stitch_from(
+            patches,
+            file.batches(_positive(batch_size)),
+            read_offsets(offsets),
+            patch_size=file.patch_size,
+            crop_size=crop_size,
+            device=device,
+            tell=tell,
+        )
 
 
-def named(error: ReassemblyError, path: Path) -> ReassemblyError:
-    """The error with the file that it is about."""
-    return error if str(path) in str(error) else ReassemblyError(f"{path}: {error}")
+def stitch_from(
+    path: Path,
+    batches: Iterable[Any],
+    positions: Positions,
+    *,
+    patch_size: int,
+    crop_size: int,
+    device: str,
+    tell: TellOf,
+) -> Reassembly:
+    """The object of batches that come in the order of their positions; ReassemblyError names the `path`."""
+    tell(0, len(positions))
+    try:
+        geometry = plan(positions, patch_size=patch_size, crop_size=crop_size)
+        return accumulate(geometry, batches, device=device, tell=lambda done: tell(done, len(positions)))
+    except ReassemblyError as error:
+        if str(path) in str(error):
+            raise
+        raise ReassemblyError(f"{path}: {error}") from error
 
 
 def accumulate(
