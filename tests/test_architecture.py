@@ -55,6 +55,7 @@ LAYERS = (
         "photo_source",
         "prompts",
         "sampling",
+        "summary_content",
         "table_files",
         "table_schemas",
         "tables",

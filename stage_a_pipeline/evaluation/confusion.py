@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
 
-from stage_a_pipeline.evaluation.content import attribute_order
 from stage_a_pipeline.evaluation.scores import Reading
+from stage_a_pipeline.summary_content import attribute_order
 
 CATEGORIES: Final = "类别"
 """The confusion among categories, beside those of attributes."""

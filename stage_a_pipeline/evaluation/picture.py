@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from stage_a_pipeline.evaluation.confusion import CATEGORIES, Cell, Confusion
-from stage_a_pipeline.evaluation.content import category_order, is_free, value_order
 from stage_a_pipeline.evaluation.scores import Scores
+from stage_a_pipeline.summary_content import category_order, is_free, value_order
 from stage_a_pipeline.svg import (
     EMPTY,
     INK,

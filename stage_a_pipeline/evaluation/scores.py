@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stage_a_pipeline.evaluation.content import Content, attribute_order, category_order, read_content
 from stage_a_pipeline.evaluation.form import summary_defect
 from stage_a_pipeline.missions import Mission
+from stage_a_pipeline.summary_content import Content, attribute_order, category_order, read_content
 from stage_a_pipeline.vocabulary import IRRELEVANT
 
 

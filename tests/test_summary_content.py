@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage_a_pipeline.evaluation.content import (
+from stage_a_pipeline.summary_content import (
     attribute_order,
     category_order,
     is_free,
