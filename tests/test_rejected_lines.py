@@ -29,9 +29,15 @@ def test_what_was_written_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"label": "perhaps"}, "label"), ({"image_index": 0}, "image_index"), ({"image_index": True}, "image_index"),
-     ({"stage": "think"}, "stage"), ({"detail": 5}, "detail"), ({"image": None}, "image")],
-)  # fmt: skip
+    [
+        ({"label": "perhaps"}, "label"),
+        ({"image_index": 0}, "image_index"),
+        ({"image_index": True}, "image_index"),
+        ({"stage": "think"}, "stage"),
+        ({"detail": 5}, "detail"),
+        ({"image": None}, "image"),
+    ],
+)
 def test_a_line_that_breaks_the_contract_is_named(tmp_path, change, field):
     path = tmp_path / "lines"
     path.write_text(json.dumps(LINE) + "\n" + json.dumps(LINE | change) + "\n", "utf-8")
@@ -43,5 +49,5 @@ def test_a_missing_key_and_a_missing_file_are_named(tmp_path):
     (tmp_path / "lines").write_text('{"mission": "m"}\n')
     with pytest.raises(RecordError, match="group_id: is missing"):
         list(read_rejected_lines(tmp_path / "lines"))
-    with pytest.raises(InputError, match="rejected lines .*nowhere cannot be read"):
+    with pytest.raises(InputError, match=r"rejected lines .*nowhere cannot be read"):
         list(read_rejected_lines(tmp_path / "nowhere"))
