@@ -156,11 +156,12 @@ class MissionReport:
         figures: Mapping[str, float],
     ) -> None:
         language: Language = self._settings.language
-        of_mission = {"mission": self._mission, "language": language}
         render_page(self.folder / "groups.html", "groups.html.jinja", page="groups", data=data, **of_mission)
         render_page(
             self.folder / "index.html",
             "index.html.jinja",
+            language=language,
+            mission=self._mission,
             page="overview",
             counts=manifest.counts,
             photos=manifest.photos,
@@ -175,7 +176,6 @@ class MissionReport:
             fingerprint=manifest.fingerprint,
             made_with=sorted([*_flat(manifest.settings), *manifest.versions.items()]),
             warnings=notices,
-            **of_mission,
         )
 
     def _prune_data(self, data: str) -> None:
