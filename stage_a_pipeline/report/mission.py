@@ -156,7 +156,14 @@ class MissionReport:
         figures: Mapping[str, float],
     ) -> None:
         language: Language = self._settings.language
-        render_page(self.folder / "groups.html", "groups.html.jinja", page="groups", data=data, **of_mission)
+        render_page(
+            self.folder / "groups.html",
+            "groups.html.jinja",
+            language=language,
+            mission=self._mission,
+            page="groups",
+            data=data,
+        )
         render_page(
             self.folder / "index.html",
             "index.html.jinja",
