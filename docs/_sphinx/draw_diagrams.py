@@ -23,7 +23,9 @@ def diagrams() -> list[str]:
     """The source of every block, page by page."""
     pages = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
     return [
-        source for page in pages for source in re.findall(r"^```mermaid\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+        source
+        for page in pages
+        for source in re.findall(r"^```mermaid\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
     ]
 
 
@@ -42,7 +44,9 @@ def main(script: Path) -> None:
     PICTURES.mkdir(exist_ok=True)
     programs = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome"))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=next(filter(None, programs)), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=next(filter(None, programs)), args=["--no-sandbox"]
+        )
         page = browser.new_page()
         page.add_script_tag(path=script)
         for source in diagrams():

@@ -28,15 +28,14 @@ REASONS: Final = (
     "needs ms-swift's own environment",
     "needs a certificate authority",
     "is what runs the tests",
-    "names what the reader has",
+    "needs torchvision",
+    "takes a quarter of an hour",
     "takes hours",
 )
 """Why commands may be left out; a test that runs them in another way may be named behind a semicolon."""
 
 _COMMENT = r"(?:<!-- (?P<kind>not run|file): (?P<said>[^\n]*?) -->\n\n?)?"
-_BLOCK = re.compile(
-    rf"{_COMMENT}^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^ *```$", re.S | re.M
-)
+_BLOCK = re.compile(rf"{_COMMENT}^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<text>.*?)^ *```$", re.S | re.M)
 
 
 @dataclass(frozen=True, slots=True)
