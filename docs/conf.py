@@ -1,4 +1,7 @@
-"""How Sphinx makes the site of these pages: `make docs`. Nothing of it is asked of other hosts, by the build or by readers."""
+"""How Sphinx makes the site of these pages: `make docs`.
+
+Nothing of it is asked of other hosts, neither by the build nor by readers.
+"""
 
 import sys
 from pathlib import Path

@@ -74,10 +74,21 @@ def test_documented_commands_and_their_options_exist(line):
     assert {word for word in words if word.startswith("--")} <= known, line
 
 
+def anchors(page: Path) -> set[str]:
+    """The places of a page that GitHub and the site make of its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    # A link counts by its words.
+    words = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in words}
+
+
 def test_links_between_documents_lead_somewhere():
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        for target in re.findall(r"\]\(([^):]+)\)", document.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            page = document.parent / path if path else document
+            assert page.exists(), f"{document.name} links to {target}"
+            assert not anchor or anchor in anchors(page), f"{document.name} links to {target}"
 
 
 def test_extras_are_installed_from_the_project_s_folder():

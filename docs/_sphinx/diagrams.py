@@ -1,7 +1,7 @@
 """Mermaid blocks on the site: the pictures in images/diagrams, which `make diagrams` has drawn of them.
 
-GitHub draws the blocks by itself. A site that did so would need three megabytes of script from somewhere; a picture
-of an older block fails the build.
+GitHub draws the blocks by itself. A site that did so would need three megabytes of script from somewhere; a
+picture of an older block fails the build.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ stage_a_photos = 2
 bootstrap_samples = 20
 """
 _DELIVERED: Final = (
-    "stage-a materialize --mission 挡风板安装检查 --mission RRU线缆 --mission BBU线缆布放 --settings settings.toml",
+    "stage-a materialize --settings settings.toml --mission 挡风板安装检查 --mission RRU线缆 --mission BBU线缆布放",
 )
 
 

@@ -13,7 +13,7 @@ from tests.docs.readers import READERS, Reader, elsewhere
 from tests.docs.workplace import Workplace
 
 QUICK = {"docs/tutorial.md"}
-"""What a newcomer types first is run every time; the rest takes minutes, with models, servers and benchmarks."""
+"""What a newcomer types first; the rest takes minutes, with models, servers and benchmarks."""
 
 
 def pages_to_run():

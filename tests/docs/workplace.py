@@ -1,8 +1,8 @@
 """A folder like a fresh clone, in which a page's commands are typed one after the other, as its reader would.
 
-What a reader has and a test has not is put in its place: photos, a checkpoint and an output below /data, /models and
-/srv are in the folder, GPUs are CPUs, figures of photos and groups are small, and servers listen where nobody else
-does. `stand_ins/` holds programs that are asked for nothing but what a page needs of them.
+What a reader has and a test has not is put in its place: photos, a checkpoint and an output below /data, /models
+and /srv are in the folder, GPUs are CPUs, figures of photos and groups are small, and servers listen where nobody
+else does. `stand_ins/` holds programs that are asked for nothing but what a page needs of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SERVERS: Final = (
     (re.compile(r"transformers serve\b"), 8000, " --port {}"),
     (re.compile(r"python -m http\.server\b"), 8001, ""),
 )
-"""Commands that go on until they are stopped: their port, and how another one is said where the page says none."""
+"""Commands that go on until they are stopped: their port, and how another is said where the page says none."""
 
 PROLOGUE: Final = """\
 set -euo pipefail
