@@ -13,8 +13,10 @@ from playwright.sync_api import Page, sync_playwright
 
 THEME_NAMES = {"light": "neutral", "dark": "dark"}
 DRAW = """async ([source, theme]) => {
-  mermaid.initialize({startOnLoad: false, theme, htmlLabels: false, deterministicIds: true,
-    fontFamily: 'sans-serif', flowchart: {htmlLabels: false, useMaxWidth: false}, sequence: {useMaxWidth: false}});
+  mermaid.initialize({
+    startOnLoad: false, theme, htmlLabels: false, deterministicIds: true, fontFamily: 'sans-serif',
+    flowchart: {htmlLabels: false, useMaxWidth: false}, sequence: {useMaxWidth: false},
+  });
   return (await mermaid.render('diagram', source)).svg;
 }"""
 

@@ -26,7 +26,8 @@ stage_a_photos = 2
 bootstrap_samples = 20
 """
 _DELIVERED: Final = (
-    "stage-a materialize --settings settings.toml --mission 挡风板安装检查 --mission RRU线缆 --mission BBU线缆布放",
+    "export STAGE_A_SETTINGS=settings.toml",
+    "stage-a materialize --mission 挡风板安装检查 --mission RRU线缆 --mission BBU线缆布放",
 )
 
 
@@ -42,7 +43,7 @@ class Reader:
 
 
 _OF_STAGE_B: Final = Reader(
-    exported={**_PLACES, "STAGE_A_OUTPUT_DIR": "output", "STAGE_A_SETTINGS": "settings.toml"},
+    exported={**_PLACES, "STAGE_A_OUTPUT_DIR": "output"},
     files={"settings.toml": _TRAINED},
     typed=_DELIVERED,
 )

@@ -1,8 +1,8 @@
 """A folder like a fresh clone, in which a page's commands are typed one after the other, as its reader would.
 
-What a reader has and a test has not is put in its place: photos, a checkpoint and an output below /data, /models
-and /srv are in the folder, GPUs are CPUs, figures of photos and groups are small, and servers listen where nobody
-else does. `stand_ins/` holds programs that are asked for nothing but what a page needs of them.
+What a reader has and a test has not is put in its place: photos, a checkpoint and an output below /data,
+/models and /srv are in the folder, GPUs are CPUs, figures of photos and groups are small, and servers listen
+where nobody else does. `stand_ins/` holds programs that are asked for nothing but what a page needs of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SERVERS: Final = (
     (re.compile(r"transformers serve\b"), 8000, " --port {}"),
     (re.compile(r"python -m http\.server\b"), 8001, ""),
 )
-"""Commands that go on until they are stopped: their port, and how another is said where the page says none."""
+"""Commands that go on until they are stopped: the port, and how another is said where a page says none."""
 
 PROLOGUE: Final = """\
 set -euo pipefail
@@ -91,7 +91,8 @@ class Workplace:
         for address, one_of_ours in self._replaced.items():
             text = text.replace(address, one_of_ours)
         text = re.sub(r"(?<![\w$}.])/(data|models|srv)(?=/)", rf"{self.folder}/\1", text)
-        text = re.sub(r"cuda:\d+", "cpu", text)
+        # One of several in a list of the environment: Dagster's own command starts a process per step for more.
+        text = re.sub(r"cuda:\d+(,cuda:\d+)*", "cpu", text)
         text = re.sub(r"(--(?:photos|groups|rounds)) \d+", r"\1 2", text)
         for port, free in self._ports.items():
             text = re.sub(rf"(?<!\d){port}(?!\d)", str(free), text)
