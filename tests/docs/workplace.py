@@ -91,7 +91,7 @@ class Workplace:
         for address, one_of_ours in self._replaced.items():
             text = text.replace(address, one_of_ours)
         text = re.sub(r"(?<![\w$}.])/(data|models|srv)(?=/)", rf"{self.folder}/\1", text)
-        # One of several in a list of the environment: Dagster's own command starts a process per step for more.
+        # One device for a list in the environment: for several, Dagster starts a process per step.
         text = re.sub(r"cuda:\d+(,cuda:\d+)*", "cpu", text)
         text = re.sub(r"(--(?:photos|groups|rounds)) \d+", r"\1 2", text)
         for port, free in self._ports.items():
