@@ -23,7 +23,7 @@ num_generations = 2
 gradient_accumulation = 2
 max_new_tokens = 8
 stage_a_photos = 2
-bootstrap_samples = 20
+bootstrap_samples = 100
 """
 _DELIVERED: Final = (
     "export STAGE_A_SETTINGS=settings.toml",

@@ -13,6 +13,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,7 @@ class Workplace:
         for name in OF_A_CLONE:
             (folder / name).symlink_to(ROOT / name)
         self._make_environment()
-        for place in ("home", "tmp", "data", "models", "srv"):
+        for place in ("home", "data", "models", "srv"):
             (folder / place).mkdir()
         (folder / "data" / "photos").symlink_to(photos)
         (folder / "data" / "reviews.xlsx").symlink_to(photos / "reviews.xlsx")
@@ -132,21 +133,23 @@ class Workplace:
         path = [str(ROOT / "tests" / "docs" / "stand_ins"), str(self.folder / ".venv" / "bin"), kept["PATH"]]
         script = self.folder / "typed.sh"
         script.write_text(self.script(page), "utf-8")
-        return _run(
-            ["bash", str(script)],
-            folder=self.folder,
-            environment={
-                **kept,
-                "PATH": os.pathsep.join(path),
-                "PYTHONPATH": str(ROOT),
-                "HOME": str(self.folder / "home"),
-                "TMPDIR": str(self.folder / "tmp"),
-                "OMP_NUM_THREADS": "1",
-                "COLUMNS": "200",
-                **{name: self.here(value) for name, value in self._reader.exported.items()},
-            },
-            seconds=seconds,
-        )
+        # Not pytest's folder: Ray's sockets need a short name.
+        with tempfile.TemporaryDirectory(prefix="docs-", ignore_cleanup_errors=True) as temporary:
+            return _run(
+                ["bash", str(script)],
+                folder=self.folder,
+                environment={
+                    **kept,
+                    "PATH": os.pathsep.join(path),
+                    "PYTHONPATH": str(ROOT),
+                    "HOME": str(self.folder / "home"),
+                    "TMPDIR": temporary,
+                    "OMP_NUM_THREADS": "1",
+                    "COLUMNS": "200",
+                    **{name: self.here(value) for name, value in self._reader.exported.items()},
+                },
+                seconds=seconds,
+            )
 
 
 def _run(
