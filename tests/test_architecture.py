@@ -42,6 +42,7 @@ LAYERS = (
         "settings_grpo",
         "settings_paths",
         "settings_reassembly",
+        "settings_report",
         "settings_sections",
         "storage",
     },
@@ -54,6 +55,7 @@ LAYERS = (
         "jsonl",
         "photo_source",
         "prompts",
+        "rejected_lines",
         "sampling",
         "summary_content",
         "table_files",
@@ -77,6 +79,7 @@ LAYERS = (
         "grpo_terminal",
         "reassembly_cli",
         "reassembly_terminal",
+        "report_cli",
         "terminal",
     },
 )

@@ -58,7 +58,7 @@ def test_columns_carry_their_descriptions():
 
 
 def test_several_partitions_come_back_in_their_order_whatever_process_reads_them(tmp_path):
-    """As a set they would come in another order in each process of a run, which took them for other groups."""
+    """A set has another order in each process of a run, which took that for other groups."""
     keys = [f"mission {number}" for number in (3, 1, 4, 5, 9, 2, 6, 8)]
     partitions = dg.StaticPartitionsDefinition(keys)
     together = dg.BackfillPolicy.single_run()
