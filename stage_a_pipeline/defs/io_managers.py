@@ -41,9 +41,13 @@ class ParquetIOManager(dg.UPathIOManager):
         """See UPathIOManager."""
         if not (context.has_asset_key and context.has_asset_partitions):
             return super().load_input(context)
+        paths = self._get_paths_for_partitions(context)
+        # Dagster keeps a run's partitions as a set, which each process goes through in an order of its own.
+        known = context.asset_partitions_def.get_partition_keys(dynamic_partitions_store=context.instance)
         return {
-            partition: self.load_from_path(context, path)
-            for partition, path in self._get_paths_for_partitions(context).items()
+            partition: self.load_from_path(context, paths[partition])
+            for partition in known
+            if partition in paths
         }
 
     def dump_to_path(self, context: dg.OutputContext, obj: Table, path: UPath) -> None:

@@ -22,7 +22,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     """All settings. Run config goes on top of the environment, the TOML file and the defaults.
 
     Each section takes the keys of that section of the settings file, for example
-    `resources: {settings: {config: {engine: {batch_size: 8}}}}`. docs/runbook.md lists them all.
+    `resources: {settings: {config: {engine: {batch_size: 8}}}}`. docs/settings.md lists them all.
     """
 
     settings_file: str | None = None
