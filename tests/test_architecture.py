@@ -43,6 +43,7 @@ LAYERS = (
         "settings_paths",
         "settings_reassembly",
         "settings_sections",
+        "settings_telemetry",
         "storage",
     },
     {
@@ -59,6 +60,7 @@ LAYERS = (
         "table_files",
         "table_schemas",
         "tables",
+        "telemetry",
         "workbook",
     },
     {"engines"},
@@ -75,6 +77,7 @@ LAYERS = (
         "demo_tour",
         "grpo_cli",
         "grpo_terminal",
+        "metrics_cli",
         "reassembly_cli",
         "reassembly_terminal",
         "terminal",

@@ -26,12 +26,14 @@ from stage_a_pipeline.inference.remembered import remembered_outcomes
 from stage_a_pipeline.inference.run_notes import Writer
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.inference.shared_journals import shared_journals
+from stage_a_pipeline.inference.tracing import PhotoSpans, engine_attributes
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.telemetry.spans import ASK_PHOTOS, LOAD_MODEL, REMEMBERED, WAIT_FOR_DEVICE
 
 IMAGE_TRANSFORM: Final[Mapping[DecodeMode, str]] = {
     "exact": "upright-rgb-bicubic/1",
@@ -85,8 +87,9 @@ class ShardTask:
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
     """What the answers of a run will depend on that asks by this recipe."""
-    # What is trained on the delivered file later is no part of how it was made, and other data still less.
-    told = settings.model_dump(mode="json", exclude={"grpo", "reassembly"})
+    # What is trained on the delivered file later is no part of how it was made, other data still less, nor
+    # who watched.
+    told = settings.model_dump(mode="json", exclude={"grpo", "reassembly", "telemetry"})
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), told)
 
 
@@ -153,8 +156,8 @@ def run_shard(
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
         held.callback(_tell, journal.notices, warn)
         _tell(journal.notices, warn)
-        metrics = ShardMetrics()
-        for outcome in remembered_outcomes(
+        metrics, span = ShardMetrics(), listeners.span
+        remembered = remembered_outcomes(
             task.refs,
             journal,
             task.recipes,
@@ -163,16 +166,21 @@ def run_shard(
             metrics=metrics,
             listeners=listeners,
             photos=photos,
-        ):
-            keep(outcome)
+        )
+        with span.child(REMEMBERED):
+            for outcome in remembered:
+                keep(outcome)
         if metrics.photos == len(task.refs):
             return metrics
         if settings.engine.uses_device:
             lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
-            held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
+            with span.child(WAIT_FOR_DEVICE):
+                held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
         log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
-        engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        with span.child(LOAD_MODEL, engine_attributes(settings)):
+            engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
         batching = fitted(batching, engine, task, log)
+        asking = held.enter_context(span.child(ASK_PHOTOS, engine_attributes(settings)))
         scheduler = ShardScheduler(
             engine,
             journal,
@@ -181,8 +189,9 @@ def run_shard(
             batching,
             photos=photos,
             claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
-            listeners=listeners,
+            listeners=replace(listeners, span=asking),
             metrics=metrics,
+            photo_spans=PhotoSpans(asking, settings.telemetry.photo_sample_ratio),
         )
         for outcome in scheduler.run(task.refs[metrics.photos :]):
             keep(outcome)
