@@ -41,9 +41,11 @@ def shown_metrics(audience: Audience, shard: ShardTask) -> Iterator[Audience]:
     )
     with endpoint as served:
         offer = (lambda: None) if served is None else served.offer
-        file = PrometheusFile(folder, shard.name, shard.missions, audience.warning, every=offer)
+        file = PrometheusFile(
+            folder, shard.name, shard.missions, audience.warning, every=offer, seconds=EVERY_SECONDS
+        )
+        file(Progress(len(shard.refs), ShardMetrics()))
         with file:
-            file(Progress(len(shard.refs), ShardMetrics()))
             yield replace(audience, progress=_both(file, audience.progress))
 
 

@@ -98,7 +98,7 @@ class ShardScheduler:
         self._concluded: list[tuple[Photo, Outcome]] = []
         self._committed = clock()
         self._total = self._reported = 0
-        self._told = clock()
+        self._queue_told = clock() - _TELL_SECONDS
         self._twins: dict[PhotoKey, list[ImageRef]] = {}
         self._rejected: dict[PhotoKey, Rejection] = {}
 
@@ -198,7 +198,9 @@ class ShardScheduler:
 
     def _advance(self) -> Iterator[Outcome]:
         self._watch.alive()
-        if self._clock() - self._told >= _TELL_SECONDS:
+        # Between batches nothing is under way: what is in a step is told before it.
+        if (now := self._clock()) - self._queue_told >= _TELL_SECONDS:
+            self._queue_told = now
             self._tell_progress()
         for result in self._in_flight.step():
             self._watch.end(result.request_id)
@@ -262,8 +264,7 @@ class ShardScheduler:
             self._tell_progress()
 
     def _tell_progress(self) -> None:
-        """Between batches nothing is under way: it is told before a step as well."""
-        self._reported, self._told = self.metrics.photos, self._clock()
+        self._reported = self.metrics.photos
         if self._listeners.progress is not None:
             queue = Queue(self._ahead.ready, len(self._in_flight))
             self._listeners.progress(progress(self.metrics, total=self._total, queue=queue))
