@@ -21,6 +21,7 @@ from stage_a_pipeline.settings_grpo import GrpoSettings
 from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
 from stage_a_pipeline.settings_paths import is_in_a_home
 from stage_a_pipeline.settings_reassembly import ReassemblySettings
+from stage_a_pipeline.settings_report import ReportSettings
 from stage_a_pipeline.settings_sections import (
     DEFAULT_PROFILE,
     DiscoverySettings,
@@ -52,6 +53,7 @@ __all__ = [
     "OutputSettings",
     "PromptSettings",
     "ReassemblySettings",
+    "ReportSettings",
     "SamplingSettings",
     "Settings",
     "TelemetrySettings",
@@ -60,7 +62,7 @@ __all__ = [
 
 
 class Settings(Section):
-    """All settings of Stage-A, Stage-B and the reassembly."""
+    """All settings of Stage-A with its report, of Stage-B and of the reassembly."""
 
     discovery: DiscoverySettings = DiscoverySettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -74,6 +76,7 @@ class Settings(Section):
     grpo: GrpoSettings = GrpoSettings()
     reassembly: ReassemblySettings = ReassemblySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
@@ -110,6 +113,11 @@ class Settings(Section):
         """Folder of the metrics files that runs write; None where nobody looks at any."""
         is_served = self.telemetry.prometheus_port is not None
         return self.output.prometheus_dir or (self.output.work_dir / "metrics" if is_served else None)
+
+    @property
+    def report_dir(self) -> Path:
+        """Folder of the missions' reports; always on this machine."""
+        return self.report.output_dir or self._local_output_dir / "report"
 
     @property
     def _local_output_dir(self) -> Path:

@@ -42,6 +42,7 @@ LAYERS = (
         "settings_grpo",
         "settings_paths",
         "settings_reassembly",
+        "settings_report",
         "settings_sections",
         "settings_telemetry",
         "storage",
@@ -55,6 +56,7 @@ LAYERS = (
         "jsonl",
         "photo_source",
         "prompts",
+        "rejected_lines",
         "sampling",
         "summary_content",
         "table_files",
@@ -80,6 +82,7 @@ LAYERS = (
         "metrics_cli",
         "reassembly_cli",
         "reassembly_terminal",
+        "report_cli",
         "terminal",
     },
 )

@@ -37,6 +37,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     grpo: dict[str, Any] = {}
     reassembly: dict[str, Any] = {}
     telemetry: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:
