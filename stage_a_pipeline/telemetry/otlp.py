@@ -28,7 +28,7 @@ from stage_a_pipeline.telemetry.spans import Attributes, Span
 SERVICE: Final = "stage-a"
 _TRACEPARENT: Final = "traceparent"
 _SCOPE: Final = "stage_a_pipeline"
-_SEND_SECONDS: Final = 3.0
+_SEND_SECONDS: Final = 5.0
 """A collector that has not taken a batch after that, second tries included, is taken for one that is down."""
 
 _PAUSE_SECONDS: Final = 60.0
