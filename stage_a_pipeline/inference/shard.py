@@ -159,7 +159,7 @@ def run_shard(
         held.callback(_tell, journal.notices, warn)
         _tell(journal.notices, warn)
         metrics, span = ShardMetrics(), listeners.span
-        remembered = remembered_outcomes(
+        known = remembered_outcomes(
             task.refs,
             journal,
             task.recipes,
@@ -170,17 +170,11 @@ def run_shard(
             photos=photos,
         )
         with span.child(REMEMBERED):
-            for outcome in remembered:
+            for outcome in known:
                 keep(outcome)
         if metrics.photos == len(task.refs):
             return metrics
-        if settings.engine.uses_device:
-            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
-            with span.child(WAIT_FOR_DEVICE):
-                held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
-        log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
-        with span.child(LOAD_MODEL, engine_attributes(settings)):
-            engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        engine = held.enter_context(_engine_on_device(task, listeners, log, remembered=len(journal)))
         batching = fitted(batching, engine, task, log)
         asking = held.enter_context(span.child(ASK_PHOTOS, engine_attributes(settings)))
         scheduler = ShardScheduler(
@@ -198,6 +192,24 @@ def run_shard(
         for outcome in scheduler.run(task.refs[metrics.photos :]):
             keep(outcome)
         return metrics
+
+
+@contextmanager
+def _engine_on_device(
+    task: ShardTask, listeners: Listeners, log: Callable[[str], None], *, remembered: int
+) -> Iterator[Engine]:
+    """The engine, loaded onto a device that is leased for it."""
+    settings, worker, span = task.settings, task.worker, listeners.span
+    with ExitStack() as held:
+        if settings.engine.uses_device:
+            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
+            with span.child(WAIT_FOR_DEVICE):
+                on_wait = listeners.warning or log
+                held.enter_context(leased(worker, lease_dir, on_wait=on_wait, while_waiting=alive))
+        log(f"{remembered} answers are remembered; loading {settings.engine.engine} on {worker.device}")
+        with span.child(LOAD_MODEL, engine_attributes(settings)):
+            engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        yield engine
 
 
 def share_journals(task: ShardTask, tell: Callable[[str], None]) -> AbstractContextManager[None]:
