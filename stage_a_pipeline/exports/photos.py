@@ -150,9 +150,9 @@ def _rejected_photo(
         mission=delivery.mission.name,
         dataset=delivery.mission.dataset,
         group_number=number,
-        group_id=line.group_id,
+        group_id=_utf8(line.group_id),
         label=line.label,
-        image=line.image,
+        image=_utf8(line.image),
         image_index=line.image_index,
         image_count=None,
         summary=None,
@@ -163,3 +163,8 @@ def _rejected_photo(
         place=place,
         path=None if place is None else places.relative(place),
     )
+
+
+def _utf8(name: str) -> str:
+    """A name that is not UTF-8 on disk, with its odd bytes spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
