@@ -24,6 +24,7 @@ VENV = os.environ.get("EXPORTS_VENV", "")
 
 pytestmark = [
     pytest.mark.exports,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(
         not VENV, reason="EXPORTS_VENV names no environment of other tools; run `make test-exports`"
     ),
@@ -32,7 +33,7 @@ pytestmark = [
 PHOTOS = 2 + len(HOSTILE) + 2
 DOCUMENT = Path(__file__).parents[2] / "docs" / "exports.md"
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
-STARTS_WITHIN = 300.0
+STARTS_WITHIN = 900.0
 
 
 def quiet(home: Path) -> dict[str, str]:
@@ -224,14 +225,6 @@ def test_label_studio_serves_the_photo_of_every_task(hostile, server, tasks):
         answer = server.client.get(task["data"]["image"])
         assert answer.status_code == 200, task["data"]["path"]
         assert answer.content == (hostile.root / task["data"]["path"]).read_bytes()
-
-
-def test_label_studio_refuses_a_prediction_that_the_page_does_not_have(hostile, server):
-    folder = hostile.exported("label-studio", to="label-studio-wrong")
-    project = server.project((folder / "labelling_config.xml").read_text("utf-8"))
-    (task, *_) = json.loads((folder / "tasks-001.json").read_bytes())
-    task["predictions"][0]["result"][0]["value"]["choices"] = ["perhaps"]
-    assert server.client.post(f"/api/projects/{project}/import", json=[task]).status_code == 400
 
 
 def test_the_documented_python_for_label_studio_runs(hostile, server, tmp_path, monkeypatch):
