@@ -16,7 +16,8 @@ import click
 from stage_a_pipeline.cli_options import ANY_PATH, clear_errors, settings_option
 
 if TYPE_CHECKING:
-    from stage_a_pipeline.exports.export import ExportOrder, Images, Writer
+    from stage_a_pipeline.exports.export import ExportOrder, Writer
+    from stage_a_pipeline.exports.photo_bytes import Images
     from stage_a_pipeline.settings import Settings
 
 

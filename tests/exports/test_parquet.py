@@ -1,5 +1,6 @@
 """The two Parquet files, opened by pyarrow and pandas."""
 
+import datasets
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -99,3 +100,11 @@ def test_the_same_delivery_gives_the_same_bytes(hostile, folder):
     again = hostile.exported("parquet", "--with-rejected", to="parquet-again")
     for path in sorted(folder.iterdir()):
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_embedded_photos_are_pictures_for_datasets_without_a_card(plain, tmp_path):
+    files = str(plain.exported("parquet", "--images", "embed") / "photos.parquet")
+    rows = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert rows[0]["photo"].size == (96, 64)
