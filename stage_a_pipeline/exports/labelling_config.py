@@ -61,7 +61,7 @@ def labelling_config(page: Page) -> bytes:
     SubElement(view, "Header", value="通过 / 不通过 (pass / fail)", size="5")
     _choices(view, VERDICT, LABELS, choice="single")
     SubElement(view, "Header", value="摘要 (summary)", size="5")
-    _text(view, SUMMARY, rows="4")
+    _text(view, SUMMARY, rows="4", most=1)
     _choices(view, KIND, KINDS, choice="single")
     SubElement(view, "Header", value="类别 (categories)", size="5")
     _choices(view, CATEGORIES, page.categories, choice="multiple")
@@ -77,7 +77,7 @@ def labelling_config(page: Page) -> bytes:
         if question.values:
             _choices(shown, question.name, question.values, choice="multiple")
         else:
-            _text(shown, question.name, rows="1")
+            _text(shown, question.name, rows="1", most=20)
     indent(view)
     text: bytes = tostring(view, encoding="utf-8")
     return text + b"\n"
@@ -89,5 +89,8 @@ def _choices(parent: Element, name: str, values: Iterable[str], *, choice: str) 
         SubElement(control, "Choice", value=value)
 
 
-def _text(parent: Element, name: str, *, rows: str) -> None:
-    SubElement(parent, "TextArea", name=name, toName=IMAGE, rows=rows, editable="true", maxSubmissions="20")
+def _text(parent: Element, name: str, *, rows: str, most: int) -> None:
+    """A field for up to `most` texts; Label Studio shows it until there are as many."""
+    SubElement(
+        parent, "TextArea", name=name, toName=IMAGE, rows=rows, editable="true", maxSubmissions=str(most)
+    )
