@@ -66,7 +66,7 @@ LAYERS = (
         "workbook",
     },
     {"engines"},
-    {"stage_b", "reassembly", "report", "demo"},
+    {"exports", "stage_b", "reassembly", "report", "demo"},
     {"inference"},
     {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
@@ -77,6 +77,7 @@ LAYERS = (
         "bench_cli",
         "demo_learning",
         "demo_tour",
+        "export_cli",
         "grpo_cli",
         "grpo_terminal",
         "metrics_cli",
@@ -89,7 +90,7 @@ LAYERS = (
 """From the bottom up: a room imports from its own layer and those before it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-BRANCHES = ("stage_b", "reassembly", "report", "demo")
+BRANCHES = ("exports", "stage_b", "reassembly", "report", "demo")
 DAGSTER_ROOMS = ("defs", "definitions")
 HEAVY = ("torch", "transformers", "ray", "vllm")
 
