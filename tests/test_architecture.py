@@ -54,6 +54,7 @@ LAYERS = (
         "jsonl",
         "photo_source",
         "prompts",
+        "rejected_lines",
         "sampling",
         "summary_content",
         "table_files",
