@@ -177,8 +177,8 @@ def sign_flip_test(sizes: Mapping[int, int], difference: int) -> float:
     `sizes` tells how many groups there are of each size: in a group, photos that came to name a value less
     those that no longer do, or what is counted after less what was before, without its sign; `difference` is
     the sum with signs. Photos of one group resemble one another, so that groups are what chance deals with.
-    With one photo in a group this is McNemar's test in its exact form, the sign test (Q. McNemar, Psychometrika
-    12, 1947, 153-157).
+    With one photo in a group this is McNemar's test in its exact form, the sign test (Q. McNemar,
+    Psychometrika 12, 1947, 153-157).
 
     Above `_EXACT_UP_TO` changes the sum is taken to be normal with variance sum(size^2), which is the test of
     Z. Yang, X. Sun and J. W. Hardin (Biometrical Journal 52, 2010, 638-652), with the correction for
