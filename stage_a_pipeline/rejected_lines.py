@@ -17,7 +17,7 @@ _REMEDY: Final = "run the mission"
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """One rejected photo as delivered. `image_index` is from 1, `raw_text` the answer, where there was one."""
+    """One rejected photo as delivered. `image_index` is from 1, `raw_text` the answer, if there was one."""
 
     mission: str
     group_id: str

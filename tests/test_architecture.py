@@ -42,6 +42,7 @@ LAYERS = (
         "settings_grpo",
         "settings_paths",
         "settings_reassembly",
+        "settings_report",
         "settings_sections",
         "storage",
     },
@@ -80,6 +81,7 @@ LAYERS = (
         "grpo_terminal",
         "reassembly_cli",
         "reassembly_terminal",
+        "report_cli",
         "terminal",
     },
 )

@@ -19,6 +19,7 @@ from stage_a_pipeline.defs import (
     evaluation,
     ingest,
     reassembly,
+    report,
     stage_a,
     stage_b,
     stage_b_checks,
@@ -37,6 +38,7 @@ ASSETS: Final = [
     delivery.clean_summaries,
     delivery.enriched_records,
     delivery.stage_a_jsonl,
+    report.stage_a_report,
     evaluation.stage_a_evaluation,
 ]
 STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
@@ -47,7 +49,7 @@ CHECKS: Final = dg.load_asset_checks_from_modules([checks])
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
     selection=dg.AssetSelection.assets(*ASSETS),
-    description="Everything from one mission's photos to its delivered file, and how true it is.",
+    description="Everything from one mission's photos to its delivered file, its report, and how true it is.",
     tags=run_tags(SETTINGS_AT_LOAD),
 )
 STAGE_B_JOB: Final = dg.define_asset_job(
