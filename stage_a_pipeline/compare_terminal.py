@@ -56,4 +56,4 @@ def _print_settings(one: MissionComparison) -> None:
             more = len(one.settings.changes) - _SETTINGS
             console.print(f"and {more} more settings and versions: see --json or --page", soft_wrap=True)
     for notice in one.notices:
-        console.print(harmless(notice), style="yellow", soft_wrap=True)
+        console.print(harmless(notice.sentence()), style="yellow", soft_wrap=True)

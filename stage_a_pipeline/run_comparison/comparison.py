@@ -13,7 +13,7 @@ from stage_a_pipeline.run_comparison.frequency_shifts import FrequencyShift, Shi
 from stage_a_pipeline.run_comparison.group_changes import GroupChange, GroupPairs, PairedGroup, group_change
 from stage_a_pipeline.run_comparison.runs import Run, common_missions, open_run
 from stage_a_pipeline.run_comparison.setting_changes import RunChanges, run_changes
-from stage_a_pipeline.run_comparison.sides import Delivered, LoneGroup, PhotoKey, Side
+from stage_a_pipeline.run_comparison.sides import Delivered, LoneGroup, Notice, PhotoKey, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class MissionComparison:
     before: Delivered
     after: Delivered
     settings: RunChanges | None
-    notices: tuple[str, ...]
+    notices: tuple[Notice, ...]
     groups: int
     photos: int
     gained: tuple[LoneGroup, ...]

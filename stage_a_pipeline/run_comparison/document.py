@@ -59,7 +59,7 @@ def _mission(one: MissionComparison) -> Json:
             "sentence": one.settings.sentence,
             "changes": [asdict(change) for change in one.settings.changes],
         },
-        "notices": list(one.notices),
+        "notices": [asdict(notice) for notice in one.notices],
         "in_both": {"groups": one.groups, "photos": one.photos},
         "groups_gained": _lone(one.gained),
         "groups_lost": _lone(one.lost),

@@ -68,12 +68,21 @@ class FrequencyShift:
     p_adjusted_counted: float
 
     @property
-    def matters(self) -> bool:
-        """Whether photos that name it, or what they count, shifted beyond chance and by LEAST_SHIFT."""
+    def photos_matter(self) -> bool:
+        """Whether the photos that name it shifted beyond chance, and by LEAST_SHIFT."""
+        return self.p_adjusted < SIGNIFICANCE and abs(self.paired.difference or 0.0) >= LEAST_SHIFT
+
+    @property
+    def counts_matter(self) -> bool:
+        """Whether what they count shifted beyond chance, and by LEAST_SHIFT per photo."""
         before, after = self.counted
         per_photo = (after - before) / (self.paired.before.of or 1)
-        named = self.p_adjusted < SIGNIFICANCE and abs(self.paired.difference or 0.0) >= LEAST_SHIFT
-        return named or (self.p_adjusted_counted < SIGNIFICANCE and abs(per_photo) >= LEAST_SHIFT)
+        return self.p_adjusted_counted < SIGNIFICANCE and abs(per_photo) >= LEAST_SHIFT
+
+    @property
+    def matters(self) -> bool:
+        """Whether either did."""
+        return self.photos_matter or self.counts_matter
 
 
 class ShiftCounter:

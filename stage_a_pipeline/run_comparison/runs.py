@@ -12,9 +12,9 @@ from typing import Final
 
 from stage_a_pipeline.errors import InputError, StoreError
 from stage_a_pipeline.input_root import normalised
-from stage_a_pipeline.jsonl import Manifest, OutputPaths, read_manifest, read_records
+from stage_a_pipeline.jsonl import Manifest, OutputPaths, read_records
 from stage_a_pipeline.places import Place
-from stage_a_pipeline.storage import child_path, exists, objects, open_to_read
+from stage_a_pipeline.storage import child_path, objects, open_to_read
 
 _ENDING: Final = "_stage_a.jsonl"
 _REJECTED: Final = ".rejected.jsonl"
@@ -79,16 +79,6 @@ def common_missions(before: Run, after: Run, wanted: Sequence[str] = ()) -> list
                 "the run before the change and the one after it, kept in different folders"
             )
     return chosen
-
-
-def manifest_of(files: OutputPaths) -> tuple[Manifest | None, str | None]:
-    """The manifest of a mission's files, and a sentence where it is missing or damaged."""
-    try:
-        if exists(files.manifest):
-            return read_manifest(files.manifest), None
-    except InputError as error:
-        return None, str(error)
-    return None, f"there is no manifest {files.manifest}: what was set in that run is not known"
 
 
 def is_described(file: Place, manifest: Manifest) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stage_a_pipeline.jsonl import GroupCounts, Manifest, OutputPaths
+from stage_a_pipeline.errors import InputError
+from stage_a_pipeline.jsonl import GroupCounts, Manifest, OutputPaths, read_manifest
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import GroupRecord, Label
 from stage_a_pipeline.rejected_lines import RejectedLine, read_rejected_lines
-from stage_a_pipeline.run_comparison.runs import is_described, manifest_of
+from stage_a_pipeline.run_comparison.runs import is_described
 from stage_a_pipeline.storage import exists
 
 AbsenceCause = Literal["rejected", "not_discovered", "not_sampled_or_not_discovered", "unknown"]
@@ -42,12 +43,30 @@ class Delivered:
 PhotoKey = tuple[str, Label, str]
 """Group id, label, and the photo's name."""
 
+SideName = Literal["before", "after"]
+NoticeKind = Literal[
+    "manifest_missing", "manifest_damaged", "jsonl_differs", "rejected_missing", "rejected_differs"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something odd about the files of a run, which does not keep them from being compared."""
+
+    side: SideName
+    kind: NoticeKind
+    told: str
+
+    def sentence(self) -> str:
+        """For people who may know where the files are."""
+        return f"{self.side}: {self.told}"
+
 
 class Side:
     """One run's files of a mission: its manifest, its rejected lines, and what is odd about them."""
 
-    def __init__(self, name: str, files: OutputPaths) -> None:
-        self.notices: list[str] = []
+    def __init__(self, name: SideName, files: OutputPaths) -> None:
+        self.notices: list[Notice] = []
         self._name = name
         self._files = files
         self._groups = self._photos = 0
@@ -87,24 +106,34 @@ class Side:
         return "not_sampled_or_not_discovered" if self.manifest.counts.sampled_out else "not_discovered"
 
     def _read_manifest(self) -> Manifest | None:
-        manifest, problem = manifest_of(self._files)
-        if problem is not None:
-            self.notices.append(f"{self._name}: {problem}")
-        elif manifest is not None and not is_described(self._files.jsonl, manifest):
-            self.notices.append(
-                f"{self._name}: {self._files.jsonl} is not the file that its manifest describes; settings "
-                "and counts are those of another run of the mission"
+        path = self._files.manifest
+        if not exists(path):
+            self._note("manifest_missing", f"there is no {path}: what was set in that run is not known")
+            return None
+        try:
+            manifest = read_manifest(path)
+        except InputError as error:
+            self._note("manifest_damaged", str(error))
+            return None
+        if not is_described(self._files.jsonl, manifest):
+            self._note(
+                "jsonl_differs",
+                f"{self._files.jsonl} is not the file that its manifest describes; settings and counts are "
+                "those of another run of the mission",
             )
         return manifest
 
     def _read_rejected(self) -> Mapping[PhotoKey, RejectedLine]:
         path = self._files.rejected
         if not exists(path):
-            self.notices.append(f"{self._name}: there is no {path}: which photos were rejected is not known")
-            return {}
-        if self.manifest is not None and not is_described(path, self.manifest):
-            self.notices.append(
-                f"{self._name}: {path} was written by a later run that failed, and is left out here"
+            self._note("rejected_missing", f"there is no {path}: which photos were rejected is not known")
+        elif self.manifest is not None and not is_described(path, self.manifest):
+            self._note(
+                "rejected_differs", f"{path} was written by a later run that failed, and is left out here"
             )
-            return {}
-        return {(line.group_id, line.label, line.image): line for line in read_rejected_lines(path)}
+        else:
+            return {(line.group_id, line.label, line.image): line for line in read_rejected_lines(path)}
+        return {}
+
+    def _note(self, kind: NoticeKind, told: str) -> None:
+        self.notices.append(Notice(self._name, kind, told))

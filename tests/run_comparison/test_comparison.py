@@ -92,21 +92,29 @@ def test_without_manifest_and_rejected_lines_the_records_are_compared_all_the_sa
     assert (found.settings, found.after.counts) == (None, None)
     assert [one.cause for one in found.lost] == ["unknown", "unknown"]
     assert found.summaries_changed == 1
-    assert [notice.partition(": ")[0] for notice in found.notices] == ["after", "after"]
+    told = [(notice.side, notice.kind) for notice in found.notices]
+    assert told == [("after", "manifest_missing"), ("after", "rejected_missing")]
 
 
 def test_rejected_lines_of_a_later_failed_run_are_left_out_and_told(runs):
     write_rejections(output_paths(runs[1], MISSION).rejected, [rejection("QC-0", "1.jpg")])
     found = compare(runs)
     assert {one.cause for one in found.lost} == {"not_discovered"}
-    assert "was written by a later run that failed" in found.notices[0]
+    assert [notice.kind for notice in found.notices] == ["rejected_differs"]
 
 
 def test_records_that_the_manifest_does_not_describe_are_told(runs):
     jsonl = output_paths(runs[0], MISSION).jsonl
     jsonl.write_text("".join(jsonl.read_text().splitlines(keepends=True)[1:]))
     (notice,) = compare(runs).notices
-    assert "is not the file that its manifest describes" in notice
+    assert notice.sentence().startswith(f"before: {jsonl} is not the file that its manifest describes")
+
+
+def test_a_damaged_manifest_is_told_and_ends_nothing(runs):
+    output_paths(runs[0], MISSION).manifest.write_text("{}")
+    found = compare(runs)
+    assert [(notice.side, notice.kind) for notice in found.notices] == [("before", "manifest_damaged")]
+    assert (found.settings, found.groups) == (None, 2)
 
 
 @pytest.mark.parametrize("name", ["jsonl", "rejected"])

@@ -3,8 +3,8 @@
 import pytest
 
 from stage_a_pipeline.errors import InputError, RecordError, StoreError
-from stage_a_pipeline.jsonl import output_paths
-from stage_a_pipeline.run_comparison.runs import common_missions, is_described, manifest_of, open_run
+from stage_a_pipeline.jsonl import output_paths, read_manifest
+from stage_a_pipeline.run_comparison.runs import common_missions, is_described, open_run
 from tests.conftest import BRACKETS, MISSION
 from tests.run_comparison.runs import record, write_run
 
@@ -28,9 +28,7 @@ def test_a_single_file_is_a_run_of_its_mission_whatever_it_is_called(folder):
     for place in output_paths(folder, MISSION).jsonl, output_paths(folder, MISSION).manifest:
         place.rename(folder / place.name.replace(f"{MISSION}_stage_a", "old"))
     (paths,) = open_run(folder / "old.jsonl").missions.values()
-    manifest, problem = manifest_of(paths)
-    assert problem is None
-    assert is_described(paths.jsonl, manifest)
+    assert is_described(paths.jsonl, read_manifest(paths.manifest))
 
 
 @pytest.mark.parametrize(
@@ -76,17 +74,6 @@ def test_one_run_given_twice_is_told_however_it_is_named(folder, tmp_path, secon
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(InputError, match=r"both runs are the same: .* kept in different folders"):
         common_missions(open_run(folder), open_run(tmp_path / second), [MISSION])
-
-
-@pytest.mark.parametrize("damage", [None, "{}"])
-def test_a_missing_or_damaged_manifest_is_told_and_ends_nothing(folder, damage):
-    paths = output_paths(folder, MISSION)
-    paths.manifest.unlink()
-    if damage is not None:
-        paths.manifest.write_text(damage)
-    manifest, problem = manifest_of(paths)
-    assert manifest is None
-    assert str(paths.manifest) in problem
 
 
 def test_runs_may_be_in_an_object_store(store):
