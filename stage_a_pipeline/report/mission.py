@@ -24,6 +24,7 @@ from stage_a_pipeline.report.pages import render_page, write_static
 from stage_a_pipeline.report.statistics import Statistics, StatisticsCounter
 from stage_a_pipeline.report.thumbnails import FOLDER, ThumbnailRecipe, Thumbnails
 from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.settings_layers import path_settings
 from stage_a_pipeline.storage import (
     child_path,
     claim_output,
@@ -181,7 +182,7 @@ class MissionReport:
             significance=SIGNIFICANCE,
             figures={key: figures.get(key, 0) for key in FIGURES} if figures else {},
             fingerprint=manifest.fingerprint,
-            made_with=sorted([*_flat(manifest.settings), *manifest.versions.items()]),
+            made_with=sorted([*_made_with(manifest.settings), *manifest.versions.items()]),
             warnings=notices,
         )
 
@@ -210,10 +211,11 @@ def _sha256(path: Place) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flat(settings: Mapping[str, object], section: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as `section.key` and text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{section}{key}.")
-        else:
-            yield f"{section}{key}", str(value)
+def _made_with(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Settings as `section.key` and text, but for where things and servers are: nobody else's business."""
+    for section, keys in settings.items():
+        places = path_settings(Settings, section)
+        for key, value in keys.items() if isinstance(keys, Mapping) else ():
+            text = str(value)
+            if key not in places and "://" not in text:
+                yield f"{section}.{key}", Path(text).name if text.startswith(("/", "~")) else text
