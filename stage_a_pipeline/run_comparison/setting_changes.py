@@ -22,7 +22,10 @@ _PLACES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """One setting, version, hash or count that differs; None where a run has none. Values are as JSON."""
+    """One setting, version, hash or count that differs; None where a run has none.
+
+    Other values are texts, or as JSON has them; `unset` is what was left open.
+    """
 
     name: str
     before: str | None
@@ -64,7 +67,7 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "fingerprint", manifest.fingerprint
     for name, value in _leaves(manifest.settings):
         if name not in _PLACES:
-            yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield name, _shown(value)
     yield from ((f"versions.{name}", version) for name, version in manifest.versions.items())
 
 
@@ -74,6 +77,12 @@ def _leaves(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -53,6 +53,14 @@ report.card = (() => {
     return made;
   };
 
+  const categoryRow = (name) => {
+    const made = element("tr");
+    const head = Object.assign(element("th"), { scope: "rowgroup", colSpan: 3 });
+    head.append(name);
+    made.append(head);
+    return made;
+  };
+
   /** Differences as a table in the form of a summary: categories, their attributes, the values of each. */
   const table = (differences) => {
     const made = element("table", "summary");
@@ -61,7 +69,7 @@ report.card = (() => {
     let above = null;
     for (const [name, ones] of attributes) {
       if (ones[0][1] === null) {
-        made.append(row([ones[0][3] ? is(name) : was(name)], "", []));
+        made.append(categoryRow(ones[0][3] ? is(name) : was(name)));
         above = name;
         continue;
       }
