@@ -88,7 +88,7 @@ LAYERS = (
 """From the bottom up: a room imports from its own layer and those before it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-BRANCHES = ("stage_b", "reassembly", "report", "demo")
+BRANCHES = ("stage_b", "reassembly", "report", "run_comparison", "demo")
 DAGSTER_ROOMS = ("defs", "definitions")
 HEAVY = ("torch", "transformers", "ray", "vllm")
 

@@ -32,7 +32,7 @@ _CAUSES: Final = {
 
 def counts_table(one: MissionComparison) -> Table:
     """Groups, photos and rejected photos of both runs."""
-    table = _table(one.mission, ("before", "after"))
+    table = _table(harmless(one.mission), ("before", "after"))
     for name in ("groups", "photos", "rejected_photos"):
         numbers = (getattr(side, name) for side in (one.before, one.after))
         table.add_row(name.replace("_", " "), *map(str, numbers))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from stage_a_pipeline import terminal
 from stage_a_pipeline.cli import main
-from tests.conftest import MISSION
+from tests.conftest import MISSION, write_groups, write_photo
 from tests.run_comparison.runs import board, record, rejection, write_run
 
 ESCAPE = "\x1b]0;owned\x07"
@@ -77,3 +77,31 @@ def test_the_whole_comparison_goes_to_a_file(runs, tmp_path):
     assert ran.exit_code == 0, ran.output
     document = json.loads((tmp_path / "new" / "c.json").read_text("utf-8"))
     assert len(document["missions"][MISSION]["groups_changed"]) == 13
+
+
+def test_pages_come_with_thumbnails_of_the_photos_that_changed(runs, tmp_path):
+    (tmp_path / "report.toml").write_text("[report]\ngroups_per_page = 5\n")
+    write_groups(tmp_path / "in", MISSION, {"pass": [1]})
+    folder = tmp_path / "in" / MISSION / "审核通过"
+    (folder / "QC-20241028-pass001").rename(folder / "QC-3")
+    (folder / "QC-3" / "IMG_1.jpg").rename(folder / "QC-3" / "1.jpg")
+    write_photo(folder / "QC-3" / "2.jpg", seed=9)
+    options = (
+        "--photos",
+        str(tmp_path / "in"),
+        "--language",
+        "en",
+        "--settings",
+        str(tmp_path / "report.toml"),
+    )
+    ran = stage_a(*runs, "--page", str(tmp_path / "pages"), *options)
+    assert ran.exit_code == 0, ran.output
+    assert 'lang="en"' in (tmp_path / "pages" / "index.html").read_text("utf-8")
+    (index,) = (tmp_path / "pages" / "changes").rglob("1-index.js")
+    assert '"per_page":5' in index.read_text("utf-8")
+    assert len(list((tmp_path / "pages" / "thumbnails").rglob("*.jpg"))) == 1
+
+
+def test_photos_without_pages_are_a_wrong_command_line(runs, tmp_path):
+    ran = stage_a(*runs, "--photos", str(tmp_path))
+    assert (ran.exit_code, "--photos are for pages" in ran.output) == (2, True)

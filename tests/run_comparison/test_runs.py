@@ -4,9 +4,10 @@ import pytest
 
 from stage_a_pipeline.errors import InputError, RecordError, StoreError
 from stage_a_pipeline.jsonl import output_paths, read_manifest
+from stage_a_pipeline.run_comparison.comparison import compare_runs
 from stage_a_pipeline.run_comparison.runs import common_missions, is_described, open_run
 from tests.conftest import BRACKETS, MISSION
-from tests.run_comparison.runs import record, write_run
+from tests.run_comparison.runs import record, rejection, write_run
 
 A = record("A", "甲")
 
@@ -85,6 +86,9 @@ def test_runs_may_be_in_an_object_store(store):
         common_missions(run, run)
     with pytest.raises(InputError, match="nowhere cannot be read"):
         open_run(store.place("nowhere"))
+    write_run(store.place("after"), [record("A", "丙")], [rejection("B", "1.jpg")], fingerprint="f2")
+    (mission,) = compare_runs(store.place("before"), store.place("after")).missions
+    assert (mission.summaries_changed, len(mission.rejections), mission.notices) == (1, 1, ())
     store.proxy.fail_always("denied", "list-type")
     with pytest.raises(StoreError, match=r"before cannot be listed: .*check the network"):
         open_run(store.place("before"))
