@@ -66,7 +66,7 @@ LAYERS = (
         "workbook",
     },
     {"engines"},
-    {"exports", "stage_b", "reassembly", "report", "demo"},
+    {"exports", "stage_b", "reassembly", "report", "run_comparison", "demo"},
     {"inference"},
     {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
     {"defs"},
@@ -75,6 +75,8 @@ LAYERS = (
         "cli",
         "batch_cli",
         "bench_cli",
+        "compare_cli",
+        "compare_terminal",
         "demo_learning",
         "demo_tour",
         "export_cli",
@@ -90,7 +92,7 @@ LAYERS = (
 """From the bottom up: a room imports from its own layer and those before it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-BRANCHES = ("exports", "stage_b", "reassembly", "report", "demo")
+BRANCHES = ("exports", "stage_b", "reassembly", "report", "run_comparison", "demo")
 DAGSTER_ROOMS = ("defs", "definitions")
 HEAVY = ("torch", "transformers", "ray", "vllm")
 
