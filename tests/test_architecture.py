@@ -37,6 +37,7 @@ LAYERS = (
     {
         "missions",
         "settings",
+        "settings_automation",
         "settings_cluster",
         "settings_engine",
         "settings_grpo",

@@ -85,8 +85,9 @@ class ShardTask:
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
     """What the answers of a run will depend on that asks by this recipe."""
-    # What is trained on the delivered file later is no part of how it was made, and other data still less.
-    told = settings.model_dump(mode="json", exclude={"grpo", "reassembly"})
+    # What is trained on the delivered file later is no part of how it was made, and other data still less;
+    # nor is what starts the run, and who hears of its failure.
+    told = settings.model_dump(mode="json", exclude={"automation", "grpo", "reassembly"})
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), told)
 
 
