@@ -11,7 +11,7 @@ from typing import Final
 from stage_a_pipeline.harmless_text import harmless
 from stage_a_pipeline.storage import atomic_write, child_path, ensure_folder
 
-RUNBOOK: Final = "docs/runbook.md, \"What to do when something fails\""
+RUNBOOK: Final = 'docs/runbook.md, "What to do when something fails"'
 _FIRST_LINES: Final = 12
 _TEXT_LIMIT: Final = 2000
 
@@ -112,8 +112,8 @@ def _document(incident: Incident) -> Iterator[str]:
 
 def _what_to_do(incident: Incident) -> str:
     again = (
-        "Then run the same again, in the UI by *Re-execute from failure*: finished photos are not asked twice, "
-        "and the last good file stands until there is a better one."
+        "Then run the same again, in the UI by *Re-execute from failure*: finished photos are not asked "
+        "twice, and the last good file stands until there is a better one."
     )
     if not incident.steps and not incident.failed_checks:
         cause = "The run's process ended without a word: look for a restart, a kill, or too little memory."

@@ -1,4 +1,4 @@
-"""The settings of what runs by itself: the sensor, the nightly schedule, owners, and who hears of failures."""
+"""The settings of what runs by itself: sensor, nightly schedule, owners, and who hears of failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class AutomationSettings(Section):
         description="Who is shown as owner of every asset: e-mail addresses, or `team:` and a name.",
     )
     sensor: bool = Field(
-        False, description="Whether the sensor `new_or_changed_groups` runs from the start; the UI turns it too."
+        False,
+        description="Whether the sensor `new_or_changed_groups` is on from the start.",
     )
     sensor_seconds: int = Field(30, ge=1, description="How often the sensor lists the input root, at most.")
     settle_seconds: float = Field(
@@ -62,7 +63,7 @@ class AutomationSettings(Section):
         allow_inf_nan=False,
         description="A mission is run once its listing has not changed for so long; 0 waits for nobody.",
     )
-    nightly: bool = Field(False, description="Whether the schedule `nightly` runs from the start.")
+    nightly: bool = Field(False, description="Whether the schedule `nightly` is on from the start.")
     nightly_cron: str = Field(
         "0 2 * * *",
         pattern=r"^\S+( \S+){4}$",

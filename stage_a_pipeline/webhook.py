@@ -16,7 +16,7 @@ _FIRST_WAIT: Final = 1.0
 _LOGGERS: Final = ("httpx", "httpcore")
 
 
-def post(url: SecretStr, document: Mapping[str, object], *, first_wait: float = _FIRST_WAIT) -> str | None:
+def post(url: SecretStr, document: Mapping[str, object]) -> str | None:
     """Post the document; None when it was taken, else why not, without what is secret in the URL.
 
     A server that is away, busy or at fault is asked again, three times in all.
@@ -26,7 +26,7 @@ def post(url: SecretStr, document: Mapping[str, object], *, first_wait: float = 
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=first_wait, max=10.0),
+        wait=tenacity.wait_exponential(multiplier=_FIRST_WAIT, max=10.0),
         retry=tenacity.retry_if_result(lambda answer: answer is not None and answer.may_pass),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )

@@ -17,7 +17,6 @@ from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
 from stage_a_pipeline.table_files import StoredTable
 
-
 _BEFORE_RUNS: Final = ("automation", "execution")
 """What starts a run, and where its steps happen, is decided before there is one: no part of run config."""
 
