@@ -197,6 +197,14 @@ def test_without_an_input_root_the_sensor_says_how_to_set_it(instance):
     assert "STAGE_A_INPUT_ROOT" in Sensor(instance, SettingsResource()).tick()[1]
 
 
+@pytest.fixture
+def kept_instance(tmp_path):
+    """One on disk, which alone a schedule's context takes. Slower."""
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        yield instance
+
+
 def tonight(instance, settings):
     context = dg.build_schedule_context(
         instance=instance,
@@ -207,11 +215,11 @@ def tonight(instance, settings):
 
 
 def test_the_night_s_run_delivers_every_mission_that_has_a_folder_and_misses_none(
-    tmp_path, root, instance, settings
+    tmp_path, root, instance, kept_instance, settings
 ):
     for place, mission in enumerate((FIRST, THIRD)):
         write_groups(root, mission, {"pass": [1, 1]}, first_seed=100 + 50 * place)
-    (request,) = tonight(instance, settings()).run_requests
+    (request,) = tonight(kept_instance, settings()).run_requests
     assert request.tags["stage_a/started_by"] == "nightly"
     result = location(settings(), ALL_JOB).execute_in_process(tags=dict(request.tags), instance=instance)
     assert result.success
@@ -234,16 +242,16 @@ def test_a_folder_that_is_there_and_holds_nothing_still_fails_the_night_s_run(ro
     assert delivered(root.parent, MISSION)
 
 
-def test_the_night_is_skipped_with_a_reason_where_there_is_nothing_to_run(root, instance, settings):
-    assert "STAGE_A_INPUT_ROOT" in tonight(instance, SettingsResource()).skip_message
+def test_the_night_is_skipped_with_a_reason_where_there_is_nothing_to_run(root, kept_instance, settings):
+    assert "STAGE_A_INPUT_ROOT" in tonight(kept_instance, SettingsResource()).skip_message
     (root / MISSION).rename(root / "别的")
-    assert "no mission has a folder" in tonight(instance, settings()).skip_message
+    assert "no mission has a folder" in tonight(kept_instance, settings()).skip_message
 
 
-def test_a_night_s_run_that_is_not_over_is_not_doubled(instance, settings):
+def test_a_night_s_run_that_is_not_over_is_not_doubled(kept_instance, settings):
     job = location(settings(), ALL_JOB)
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    assert run.run_id in tonight(instance, settings()).skip_message
+    run = kept_instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert run.run_id in tonight(kept_instance, settings()).skip_message
 
 
 @pytest.mark.parametrize(
