@@ -20,6 +20,7 @@ from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, sett
 from stage_a_pipeline.grpo_cli import grpo
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.reassembly_cli import compare_models, data_sets, reassemble
+from stage_a_pipeline.report_cli import report
 
 
 @click.group()
@@ -268,4 +269,5 @@ main.add_command(bench)
 main.add_command(compare_models)
 main.add_command(data_sets)
 main.add_command(reassemble)
+main.add_command(report)
 main.add_command(grpo)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from stage_a_pipeline.colours import to_rgb
 from stage_a_pipeline.errors import PhotoError
 from stage_a_pipeline.jpeg_segments import split_jpeg
 from stage_a_pipeline.places import Place
+from stage_a_pipeline.settings_report import Region
 
 PhotoReason = Literal[
     "unreadable",  # the file system does not hand over the file: gone, forbidden, not a regular file
@@ -170,10 +172,14 @@ def decode_photo(
     return image
 
 
-def thumbnail_jpeg(photo: Path | PhotoFile, *, size: int = 160) -> bytes:
-    """A small JPEG of the photo, `size` pixels on its longer side at most, without metadata.
+def thumbnail_jpeg(
+    photo: Path | PhotoFile, *, size: int = 160, covered: Iterable[Region] = (), keep_exif: bool = False
+) -> bytes:
+    """A small JPEG of the upright photo, `size` pixels on its longer side at most.
 
-    For previews: a JPEG is decoded at reduced scale, and a damaged end may go unnoticed.
+    `covered` regions are painted over before anything is made smaller. Metadata is left out; with
+    `keep_exif` the photo's EXIF stays, but for its orientation. A JPEG is decoded at reduced scale, and a
+    damaged end may go unnoticed.
     """
     if isinstance(photo, Path):
         photo = read_photo(photo)
@@ -182,11 +188,36 @@ def thumbnail_jpeg(photo: Path | PhotoFile, *, size: int = 160) -> bytes:
         picture.draft(None, (2 * size, 2 * size))
         picture.load()
         image = _upright_rgb(picture)
+    for region in covered:
+        _paint_over(image, region)
     image.thumbnail((size, size), Image.Resampling.BICUBIC)
     image.info = {}
     encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=75)
+    image.save(encoded, "JPEG", quality=75, exif=_exif_without_orientation(picture) if keep_exif else b"")
     return encoded.getvalue()
+
+
+def _paint_over(image: Image.Image, region: Region) -> None:
+    """One colour, the region's own on average, so that nothing in it can be read."""
+    left, top, right, bottom = region
+    box = (
+        math.floor(left * image.width),
+        math.floor(top * image.height),
+        math.ceil(right * image.width),
+        math.ceil(bottom * image.height),
+    )
+    colour = image.crop(box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    assert isinstance(colour, tuple), "the picture is RGB"
+    image.paste(colour, box)
+
+
+def _exif_without_orientation(picture: Image.Image) -> bytes:
+    try:
+        exif = picture.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        return exif.tobytes()
+    except Exception:  # noqa: BLE001 - damaged EXIF raises nearly anything, and must not cost the thumbnail
+        return b""
 
 
 def rgb_sha256(image: Pixels) -> str:

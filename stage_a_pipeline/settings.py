@@ -22,6 +22,7 @@ from stage_a_pipeline.settings_grpo import GrpoSettings
 from stage_a_pipeline.settings_layers import Layer, explain, merge_layers, path_settings, suggestion
 from stage_a_pipeline.settings_paths import is_in_a_home
 from stage_a_pipeline.settings_reassembly import ReassemblySettings
+from stage_a_pipeline.settings_report import ReportSettings
 from stage_a_pipeline.settings_sections import (
     DEFAULT_PROFILE,
     DiscoverySettings,
@@ -53,6 +54,7 @@ __all__ = [
     "OutputSettings",
     "PromptSettings",
     "ReassemblySettings",
+    "ReportSettings",
     "SamplingSettings",
     "Settings",
     "load_settings",
@@ -60,7 +62,7 @@ __all__ = [
 
 
 class Settings(Section):
-    """All settings of Stage-A, Stage-B and the reassembly."""
+    """All settings of Stage-A with its report, of Stage-B and of the reassembly."""
 
     discovery: DiscoverySettings = DiscoverySettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -73,6 +75,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     grpo: GrpoSettings = GrpoSettings()
     reassembly: ReassemblySettings = ReassemblySettings()
+    report: ReportSettings = ReportSettings()
     automation: AutomationSettings = AutomationSettings()
     output: OutputSettings = OutputSettings()
 
@@ -104,6 +107,11 @@ class Settings(Section):
     def reassembly_dir(self) -> Path:
         """Folder of reassembled objects and their comparisons; always on this machine."""
         return self.reassembly.output_dir or self._local_output_dir / "reassembly"
+
+    @property
+    def report_dir(self) -> Path:
+        """Folder of the missions' reports; always on this machine."""
+        return self.report.output_dir or self._local_output_dir / "report"
 
     @property
     def _local_output_dir(self) -> Path:

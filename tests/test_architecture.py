@@ -44,6 +44,7 @@ LAYERS = (
         "settings_grpo",
         "settings_paths",
         "settings_reassembly",
+        "settings_report",
         "settings_sections",
         "storage",
     },
@@ -56,6 +57,7 @@ LAYERS = (
         "jsonl",
         "photo_source",
         "prompts",
+        "rejected_lines",
         "sampling",
         "summary_content",
         "table_files",
@@ -90,6 +92,7 @@ LAYERS = (
         "grpo_terminal",
         "reassembly_cli",
         "reassembly_terminal",
+        "report_cli",
         "terminal",
     },
 )

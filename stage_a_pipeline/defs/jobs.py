@@ -4,7 +4,7 @@ from typing import Final
 
 import dagster as dg
 
-from stage_a_pipeline.defs import delivery, evaluation, ingest, reassembly, stage_a, stage_b
+from stage_a_pipeline.defs import delivery, evaluation, ingest, reassembly, report, stage_a, stage_b
 from stage_a_pipeline.defs.kubernetes import reassembly_run_tags, run_tags
 from stage_a_pipeline.defs.partitions import MISSIONS, SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.run_tags import engine_tags, reassembly_engine_tags, span_tags
@@ -17,6 +17,7 @@ ASSETS: Final = [
     delivery.clean_summaries,
     delivery.enriched_records,
     delivery.stage_a_jsonl,
+    report.stage_a_report,
     evaluation.stage_a_evaluation,
 ]
 STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
@@ -27,7 +28,7 @@ _TAGS: Final = {**run_tags(SETTINGS_AT_LOAD), **engine_tags(SETTINGS_AT_LOAD)}
 MISSION_JOB: Final = dg.define_asset_job(
     "stage_a_mission",
     selection=dg.AssetSelection.assets(*ASSETS),
-    description="Everything from one mission's photos to its delivered file, and how true it is.",
+    description="Everything from one mission's photos to its delivered file, its report, and how true it is.",
     tags=_TAGS,
 )
 ALL_JOB: Final = dg.define_asset_job(

@@ -191,6 +191,21 @@ PAGES: Final = {
         lies=_delivered(".jsonl"),
         schema=JSONL_COLUMNS,
     ),
+    "stage_a_report": _page(
+        STAGE_A,
+        "show",
+        {"html"},
+        """
+        The delivered file **as pages to look at**: an overview, and every group with its photos and
+        summaries. It is a folder that needs no server.
+
+        **Look at:** *report* (open the path in a browser).
+
+        **When it fails:** the delivered file is there all the same. The folder cannot be written, or the
+        input root is away: mend what the message names, and materialise this asset alone.
+        """,
+        lies=str(SETTINGS_AT_LOAD.report_dir / "<mission>" / "index.html"),
+    ),
     "stage_a_evaluation": _page(
         EVALUATION,
         "evaluate",

@@ -48,6 +48,7 @@ from stage_a_pipeline.inference.shared_journals import journal_folders
 from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.records import Group, Outcome
+from stage_a_pipeline.report.figures import KEY as FIGURES
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output, prune_folders, prune_leftovers
 from stage_a_pipeline.table_files import Table, scratch_table
@@ -137,6 +138,7 @@ def merge_shards(
     outcomes = _outcomes_by_mission(shards, sampled_groups, scratch_folder(loaded, context.run.run_id))
     plans = _plans_from_metadata(table_metadata(shards[0]))
     metrics = merge_metrics(ShardMetrics(**json.loads(table_metadata(shard)["metrics"])) for shard in shards)
+    figures = {FIGURES: json.dumps(metrics.to_metadata())}
     # Rates and counts are those of the devices, which all missions of the run shared.
     together = {"asked_together": ", ".join(outcomes)} if len(outcomes) > 1 else {}
     told = {**together, **metrics.to_metadata(), "time_spent": time_spent(metrics)}
@@ -160,7 +162,7 @@ def merge_shards(
             "what_became": what_became(mission, own),
             "outcomes": outcomes_preview(_some_outcomes(own, groups), photo_source(loaded)),
         }
-        return Made(with_metadata(own, plans[mission].to_metadata()), metadata)
+        return Made(with_metadata(own, plans[mission].to_metadata() | figures), metadata)
 
     return make_tables(context, merge)
 

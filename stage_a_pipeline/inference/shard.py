@@ -83,11 +83,13 @@ class ShardTask:
         return sorted({ref.group.mission for ref in self.refs})
 
 
+_NOT_OF_THE_ANSWERS: Final = {"automation", "grpo", "reassembly", "report"}
+"""Sections about what starts runs, what is made of the delivered file later, or about other data."""
+
+
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
     """What the answers of a run will depend on that asks by this recipe."""
-    # What is trained on the delivered file later is no part of how it was made, and other data still less;
-    # nor is what starts the run, and who hears of its failure.
-    told = settings.model_dump(mode="json", exclude={"automation", "grpo", "reassembly"})
+    told = settings.model_dump(mode="json", exclude=_NOT_OF_THE_ANSWERS)
     return RunPlan(recipe.fingerprint, prompt_hash(recipe.prompt), told)
 
 

@@ -310,7 +310,7 @@ class Conditions:
 
 CHAIN = {
     "sampled_groups", "stage_a_summaries", "clean_summaries", "enriched_records", "stage_a_jsonl",
-    "stage_a_evaluation",
+    "stage_a_report", "stage_a_evaluation",
 }  # fmt: skip
 
 
