@@ -17,8 +17,8 @@ from stage_a_pipeline import __version__
 from stage_a_pipeline.batch_cli import batch
 from stage_a_pipeline.bench_cli import bench
 from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
-from stage_a_pipeline.export_cli import export
 from stage_a_pipeline.compare_cli import compare
+from stage_a_pipeline.export_cli import export
 from stage_a_pipeline.grpo_cli import grpo
 from stage_a_pipeline.metrics_cli import metrics
 from stage_a_pipeline.places import Place
