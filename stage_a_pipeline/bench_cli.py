@@ -110,6 +110,26 @@ def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | N
     print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)
 
 
+@bench.command("report")
+@click.option("--groups", type=click.IntRange(min=20), default=10_000, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_report(groups: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
+    """Writing the report of many groups, and how quick its pages are in a browser, beside one long page.
+
+    Needs Chromium or Chrome, and playwright. Exits with 1 when a page is slower than it may be.
+    """
+    from stage_a_pipeline.bench.report import measure_report, print_report_figures
+
+    figures = measure_report(groups, seed=seed, folder=folder)
+    print_report_figures(figures, json_file)
+    sys.exit(0 if figures.within_bars else 1)
+
+
 @bench.command("cluster")
 @click.option("--photos", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--nodes", type=click.IntRange(min=1), default=3, show_default=True, help="Of one CPU each.")

@@ -15,6 +15,7 @@ from rich.text import Text
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
+from stage_a_pipeline.report.mission import MissionReport
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings, load_settings
 from stage_a_pipeline.terminal import console, materialise_with_bar
 
@@ -96,6 +97,7 @@ def _show_results(settings: Settings) -> None:
             ("records", paths.jsonl),
             ("rejected", paths.rejected),
             ("manifest", paths.manifest),
+            ("report", MissionReport(mission, settings).folder / "index.html"),
         ):
             console.print(f"     {kind:9}{path}", soft_wrap=True)
     example = output_paths(settings.output.output_dir, DEMO_MISSIONS[0]).jsonl

@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stage_a_pipeline.bench import batching, overhead, reassembly, scale
+from stage_a_pipeline.bench import report as bench_report
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
-from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.errors import ConfigurationError, StageAError
 from stage_a_pipeline.jsonl import output_paths, read_manifest
 
 
@@ -209,3 +210,18 @@ def test_objects_that_differ_fail_the_reassemblys_benchmark(monkeypatch):
     done = CliRunner().invoke(main, ["bench", "reassembly"])
     assert done.exit_code == 1
     assert "the two objects differ by 2.0e-05" in done.output
+
+
+@pytest.mark.browser
+def test_bench_report_opens_and_filters_its_pages(tmp_path):
+    try:
+        bench_report.find_browser()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    figures = bench_report.measure_report(60, seed=3, folder=tmp_path / "place")
+    assert figures.groups == 60 < figures.photos
+    assert 0 < figures.paged.first_page <= figures.paged.all_read
+    assert figures.paged.filtering > 0
+    bench_report.print_report_figures(figures, tmp_path / "figures.json")
+    told = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert told["paged"]["filtering"] == figures.paged.filtering
