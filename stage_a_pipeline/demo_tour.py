@@ -22,7 +22,7 @@ from stage_a_pipeline.terminal import console, materialise_with_bar
 DEMO_MISSIONS = ("挡风板安装检查", "BBU安装方式检查（正装）")
 DEMO_GROUPS = 12
 _DEMO_SETTINGS = """\
-# Settings of the demo. docs/runbook.md explains every one.
+# Settings of the demo. docs/settings.md explains every one.
 
 [discovery]
 input_root = "photos"
