@@ -124,7 +124,8 @@ def _ways(scratch: Path, collector: str) -> Mapping[str, Mapping[str, Any]]:
 def _run(groups: tuple[Group, ...], overrides: Mapping[str, Any], folder: Path) -> None:
     sections = {
         "engine": {"engine": "fake"},
-        "inference": {"worker_processes": False},
+        # Its own leases: another run on this machine's CPU is no reason to wait.
+        "inference": {"worker_processes": False, "lease_dir": folder / "leases"},
         **overrides,
         "output": {"output_dir": folder, **overrides.get("output", {})},
     }
