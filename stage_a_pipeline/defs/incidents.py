@@ -8,7 +8,7 @@ from typing import Final
 
 import dagster as dg
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from stage_a_pipeline import errors
 from stage_a_pipeline.defs.jobs import ASSETS, JOBS, REASSEMBLY_ASSETS, STAGE_B_ASSETS

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from textwrap import dedent
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import dagster as dg
 import pyarrow as pa
@@ -28,8 +28,20 @@ class Page:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def page(name: str, *, code_version: str = "1") -> dict[str, Any]:
-    """The arguments of an asset's decorator that fill its page, with the owners of the settings."""
+class PageArguments(TypedDict):
+    """The arguments of an asset's decorator that fill its page."""
+
+    description: str
+    group_name: str
+    kinds: set[str]
+    tags: dict[str, str]
+    owners: list[str]
+    code_version: str
+    metadata: dict[str, Any]
+
+
+def page(name: str, *, code_version: str = "1") -> PageArguments:
+    """The page of an asset, with the owners of the settings."""
     told = PAGES[name]
     columns = {} if told.columns is None else {"dagster/column_schema": told.columns}
     return {
