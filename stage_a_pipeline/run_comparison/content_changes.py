@@ -12,8 +12,8 @@ from typing import Final, Literal
 from stage_a_pipeline.report.frequencies import content_of, key_order
 from stage_a_pipeline.summary_content import Content
 
-_LONGEST: Final = 4_000
-"""Words beyond which two texts are told apart as wholes: the time for more would grow with its square."""
+_LONGEST: Final = 1_000
+"""Words beyond which two texts are told apart as wholes: where they repeat, time grows with the cube."""
 _WORD: Final = re.compile(r"[A-Za-z]+|[0-9]+|.", re.DOTALL)
 """Letters and digits stand together; each Chinese character, space or mark is a word of its own."""
 
