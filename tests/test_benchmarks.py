@@ -165,7 +165,7 @@ def test_bench_cluster_counts_every_component_and_finds_the_same_bytes(tmp_path)
         main, ["bench", "cluster", "--photos", "200", "--nodes", "2", "--json", str(figures)]
     )
     assert done.exit_code == 0, done.output
-    report = json.loads(figures.read_text("utf-8"))
+    told = json.loads(figures.read_text("utf-8"))
     assert told["same_bytes"] is True
     components = told["cluster"]["components"]
     expected = {"command": 1, "actor": 2, "actor's worker": 2, "raylet": 2}
