@@ -66,6 +66,17 @@ def bench_overhead(photos: int, json_file: Path | None) -> None:
     sys.exit(0 if overhead.answers_equal else 1)
 
 
+@bench.command("telemetry")
+@click.option("--photos", type=click.IntRange(min=1), default=1500, show_default=True)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_telemetry(photos: int, json_file: Path | None) -> None:
+    """What metrics and traces cost beside not being watched; needs the extra `otel`."""
+    from stage_a_pipeline.bench.telemetry import measure_telemetry, print_telemetry
+
+    print_telemetry(measure_telemetry(photos), json_file)
+
+
 @bench.command("served")
 @click.option("--photos", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--width", type=click.IntRange(min=32), default=640, show_default=True, help="Of a photo.")

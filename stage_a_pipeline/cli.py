@@ -18,6 +18,7 @@ from stage_a_pipeline.batch_cli import batch
 from stage_a_pipeline.bench_cli import bench
 from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
 from stage_a_pipeline.grpo_cli import grpo
+from stage_a_pipeline.metrics_cli import metrics
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.reassembly_cli import compare_models, data_sets, reassemble
 from stage_a_pipeline.report_cli import report
@@ -268,6 +269,7 @@ main.add_command(batch)
 main.add_command(bench)
 main.add_command(compare_models)
 main.add_command(data_sets)
+main.add_command(metrics)
 main.add_command(reassemble)
 main.add_command(report)
 main.add_command(grpo)

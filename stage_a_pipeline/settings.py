@@ -34,6 +34,7 @@ from stage_a_pipeline.settings_sections import (
     SamplingSettings,
     Section,
 )
+from stage_a_pipeline.settings_telemetry import TelemetrySettings
 from stage_a_pipeline.toml_file import read_toml
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "ReportSettings",
     "SamplingSettings",
     "Settings",
+    "TelemetrySettings",
     "load_settings",
 ]
 
@@ -73,6 +75,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     grpo: GrpoSettings = GrpoSettings()
     reassembly: ReassemblySettings = ReassemblySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     report: ReportSettings = ReportSettings()
     output: OutputSettings = OutputSettings()
 
@@ -104,6 +107,12 @@ class Settings(Section):
     def reassembly_dir(self) -> Path:
         """Folder of reassembled objects and their comparisons; always on this machine."""
         return self.reassembly.output_dir or self._local_output_dir / "reassembly"
+
+    @property
+    def metrics_dir(self) -> Path | None:
+        """Folder of the metrics files that runs write; None where nobody looks at any."""
+        is_served = self.telemetry.prometheus_port is not None
+        return self.output.prometheus_dir or (self.output.work_dir / "metrics" if is_served else None)
 
     @property
     def report_dir(self) -> Path:

@@ -44,6 +44,7 @@ LAYERS = (
         "settings_reassembly",
         "settings_report",
         "settings_sections",
+        "settings_telemetry",
         "storage",
     },
     {
@@ -61,6 +62,7 @@ LAYERS = (
         "table_files",
         "table_schemas",
         "tables",
+        "telemetry",
         "workbook",
     },
     {"engines"},
@@ -77,6 +79,7 @@ LAYERS = (
         "demo_tour",
         "grpo_cli",
         "grpo_terminal",
+        "metrics_cli",
         "reassembly_cli",
         "reassembly_terminal",
         "report_cli",

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 from click.testing import CliRunner, Result
 
-from stage_a_pipeline.bench import batching, overhead, reassembly, scale
+from stage_a_pipeline.bench import batching, overhead, reassembly, scale, telemetry
 from stage_a_pipeline.bench import report as bench_report
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
@@ -115,6 +115,18 @@ def test_a_scheduler_with_other_answers_than_the_bare_loop_fails_the_command(mon
     done = CliRunner().invoke(main, ["bench", "overhead"])
     assert done.exit_code == 1
     assert "+10.0%, CPU time of its thread +5.0%; answers are DIFFERENT" in done.output
+
+
+def test_bench_telemetry_sets_ways_of_being_watched_beside_none(tmp_path):
+    figures = tmp_path / "telemetry.json"
+    done = CliRunner().invoke(main, ["bench", "telemetry", "--photos", "6", "--json", str(figures)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text("utf-8"))
+    assert report["ways"][0]["name"] == "off"
+    assert report["cpu_shares"]["off"] == 0
+    assert set(report["cpu_shares"]) == {way["name"] for way in report["ways"]}
+    assert all(len(way["cpu_seconds"]) == telemetry.ROUNDS for way in report["ways"])
+    assert "trace, all photos" in done.output
 
 
 def test_bench_scale_sets_many_photos_beside_a_tenth_of_them(tmp_path):

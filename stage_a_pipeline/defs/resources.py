@@ -36,6 +36,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     evaluation: dict[str, Any] = {}
     grpo: dict[str, Any] = {}
     reassembly: dict[str, Any] = {}
+    telemetry: dict[str, Any] = {}
     report: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
