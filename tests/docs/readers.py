@@ -56,6 +56,10 @@ READERS: Final[Mapping[str, Reader]] = {
     "docs/exports.md": _AFTER_THE_DEMO,
     "docs/how-to.md": Reader(exported={}),
     "docs/ms-swift.md": _OF_STAGE_B,
+    "docs/observability.md": Reader(
+        files={"metered.toml": '[engine]\nengine = "fake"\n[output]\nprometheus_dir = "demo_run/metrics"\n'},
+        typed=("stage-a materialize --mission RRU线缆 --settings metered.toml",),
+    ),
     "docs/object-stores.md": Reader(exported={}, store=True),
     "docs/performance.md": Reader(files={"settings.toml": _FAST, "served.toml": _SERVED}, servers=True),
     "docs/report.md": _AFTER_THE_DEMO,
