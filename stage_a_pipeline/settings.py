@@ -15,6 +15,7 @@ from pydantic import ValidationError, model_validator
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.places import Place, is_url
+from stage_a_pipeline.settings_automation import AutomationSettings
 from stage_a_pipeline.settings_cluster import ClusterSettings
 from stage_a_pipeline.settings_engine import BUILTIN_CHECKPOINT, EngineSettings
 from stage_a_pipeline.settings_grpo import GrpoSettings
@@ -42,6 +43,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "ENVIRONMENT",
     "SETTINGS_VARIABLE",
+    "AutomationSettings",
     "ClusterSettings",
     "DiscoverySettings",
     "EngineSettings",
@@ -77,6 +79,7 @@ class Settings(Section):
     reassembly: ReassemblySettings = ReassemblySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     report: ReportSettings = ReportSettings()
+    automation: AutomationSettings = AutomationSettings()
     output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
@@ -143,6 +146,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
     "STAGE_A_RAY_ADDRESS": ("cluster", "address"),
     "STAGE_A_WORKBOOK": ("fail_reasons", "workbook"),
     "STAGE_A_OUTPUT_DIR": ("output", "output_dir"),
+    "STAGE_A_WEBHOOK_URL": ("automation", "webhook_url"),
 }
 """Environment variables and the settings they set. STAGE_A_SETTINGS names the TOML file."""
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from upath import UPath
 
+from stage_a_pipeline.defs.column_schemas import column_schema
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import InputError
 from stage_a_pipeline.storage import ensure_folder
@@ -75,18 +75,3 @@ class ParquetStore(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:
         """See ConfigurableIOManagerFactory."""
         return ParquetIOManager(base_path=UPath(self.settings.load().output.work_dir / self.folder))
-
-
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema in Dagster's terms, with the description of each column."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                field.name,
-                type=str(field.type),
-                description=(field.metadata or {}).get(b"description", b"").decode() or None,
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in schema
-        ]
-    )

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
@@ -16,6 +16,9 @@ from stage_a_pipeline.inference.task_files import Task
 from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
 from stage_a_pipeline.table_files import StoredTable
+
+_BEFORE_RUNS: Final = ("automation", "execution")
+"""What starts a run, and where its steps happen, is decided before there is one: no part of run config."""
 
 
 class SettingsResource(dg.ConfigurableResource[Settings]):
@@ -42,8 +45,7 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
 
     def load(self) -> Settings:
         """The settings of this run. Raises ConfigurationError."""
-        # Where steps happen is decided before there is a run: its section is none of run config.
-        overrides = {name: getattr(self, name) for name in Settings.model_fields if name != "execution"}
+        overrides = {name: getattr(self, name) for name in Settings.model_fields if name not in _BEFORE_RUNS}
         return load_settings(environ=os.environ, settings_file=self.settings_file, overrides=overrides)
 
 

@@ -85,8 +85,8 @@ class ShardTask:
         return sorted({ref.group.mission for ref in self.refs})
 
 
-_NOT_OF_THE_ANSWERS: Final = {"grpo", "reassembly", "report", "telemetry"}
-"""Sections about what is made of the delivered file later, about other data, or about who watches."""
+_NOT_OF_THE_ANSWERS: Final = {"automation", "grpo", "reassembly", "report", "telemetry"}
+"""Sections about what starts runs, who watches, what is made of the delivered file later, or other data."""
 
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:

@@ -57,7 +57,8 @@ def write_task(folder: Path, task: Task) -> None:
         "device": shard.worker.device,
         "ordinal": shard.worker.ordinal,
         "run_id": shard.run_id,
-        "settings": shard.settings.model_dump(mode="json"),
+        # A worker starts no runs, and needs none of their secrets.
+        "settings": shard.settings.model_dump(mode="json", exclude={"automation"}),
         "fingerprints": {mission: recipe.fingerprint for mission, recipe in shard.recipes.items()},
         "traceparent": task.traceparent,
     }

@@ -16,7 +16,7 @@ from stage_a_pipeline.photo_source import PhotoSource
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import Group
 from stage_a_pipeline.rejected_lines import read_rejected_lines
-from stage_a_pipeline.report.data_files import GroupScripts, write_script
+from stage_a_pipeline.report.data_files import GroupScripts, digest_of, write_script
 from stage_a_pipeline.report.frequencies import LEAST_DIFFERENCE, SIGNIFICANCE
 from stage_a_pipeline.report.groups import ReportGroup, report_groups
 from stage_a_pipeline.report.interface import Language
@@ -132,7 +132,7 @@ class MissionReport:
             scripts.write(counter.watch(self._groups(tree)))
             rejections = [f"{lost.stage}/{lost.reason}" for lost in counter.result().lost]
             write_script(unfinished / _INDEX, "describe", [self._description(scripts, rejections)])
-            name = _digest_of(unfinished)
+            name = digest_of(unfinished)
             target = ensure_folder(self.folder / DATA) / name
             with output_errors(target):
                 if not target.exists():
@@ -191,14 +191,6 @@ class MissionReport:
             for old in (self.folder / DATA).iterdir():
                 if old.name != Path(data).name:
                     shutil.rmtree(old)
-
-
-def _digest_of(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _differences(paths: OutputPaths, manifest: Manifest) -> Iterator[Notice]:

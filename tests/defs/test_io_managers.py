@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from stage_a_pipeline.defs.by_mission import Tables
-from stage_a_pipeline.defs.io_managers import ParquetStore, column_schema
+from stage_a_pipeline.defs.column_schemas import column_schema
+from stage_a_pipeline.defs.io_managers import ParquetStore
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.table_schemas import GROUPS
 from stage_a_pipeline.tables import table_metadata, with_metadata
