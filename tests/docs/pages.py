@@ -29,6 +29,8 @@ REASONS: Final = (
     "needs a certificate authority",
     "is what runs the tests",
     "needs torchvision",
+    "needs Label Studio",
+    "needs FiftyOne",
     "takes a quarter of an hour",
     "takes hours",
 )

@@ -47,16 +47,22 @@ _OF_STAGE_B: Final = Reader(
     files={"settings.toml": _TRAINED},
     typed=_DELIVERED,
 )
+_AFTER_THE_DEMO: Final = Reader(exported={}, typed=("stage-a demo run --dir demo_run",))
 READERS: Final[Mapping[str, Reader]] = {
     "README.md": Reader(
         exported={}, typed=("stage-a demo tree --root demo_run/photos --mission 挡风板安装检查 --groups 2",)
     ),
     "docs/tutorial.md": Reader(exported={}),
+    "docs/exports.md": _AFTER_THE_DEMO,
     "docs/how-to.md": Reader(exported={}),
     "docs/ms-swift.md": _OF_STAGE_B,
+    "docs/observability.md": Reader(
+        files={"metered.toml": '[engine]\nengine = "fake"\n[output]\nprometheus_dir = "demo_run/metrics"\n'},
+        typed=("stage-a materialize --mission RRU线缆 --settings metered.toml",),
+    ),
     "docs/object-stores.md": Reader(exported={}, store=True),
     "docs/performance.md": Reader(files={"settings.toml": _FAST, "served.toml": _SERVED}, servers=True),
-    "docs/reassembly.md": Reader(),
+    "docs/report.md": _AFTER_THE_DEMO,
     "docs/servers.md": Reader(servers=True),
     "docs/stage-b.md": _OF_STAGE_B,
 }

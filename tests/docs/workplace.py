@@ -38,7 +38,7 @@ SERVERS: Final = (
     (re.compile(r"(?:\S*bin/)?dagster api grpc\b"), 4000, ""),
     (re.compile(r"(?:\S*bin/)?dagster-daemon run\b"), None, ""),
     (re.compile(r"transformers serve\b"), 8000, " --port {}"),
-    (re.compile(r"python -m http\.server\b"), 8001, ""),
+    (re.compile(r"(?:\S*bin/)?python -m http\.server\b"), 8080, ""),
 )
 """Commands that go on until they are stopped: the port, and how another is said where a page says none."""
 
