@@ -13,7 +13,8 @@ import os
 import dagster as dg
 from dagster_ray import ray_executor
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_resources
+from stage_a_pipeline.defs.jobs import ASSETS, MISSION_JOB
+from stage_a_pipeline.defs.launch import CHECKS, default_resources
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE
 
 STEPS = ray_executor.configured(

@@ -90,7 +90,7 @@ def batch_export(
 @settings_option
 @clear_errors
 def batch_import(results: tuple[Path, ...], settings_file: Path | None) -> None:
-    """Keep the answers in RESULTS, files or folders of *.jsonl, in any order and as often as they come.
+    """Keep the answers in RESULTS, files or folders of `*.jsonl`, in any order and as often as they come.
 
     The next run finds them and asks for what is left. Exits with 1 when there was none.
     """

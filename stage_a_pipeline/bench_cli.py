@@ -66,6 +66,17 @@ def bench_overhead(photos: int, json_file: Path | None) -> None:
     sys.exit(0 if overhead.answers_equal else 1)
 
 
+@bench.command("telemetry")
+@click.option("--photos", type=click.IntRange(min=1), default=1500, show_default=True)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_telemetry(photos: int, json_file: Path | None) -> None:
+    """What metrics and traces cost beside not being watched; needs the extra `otel`."""
+    from stage_a_pipeline.bench.telemetry import measure_telemetry, print_telemetry
+
+    print_telemetry(measure_telemetry(photos), json_file)
+
+
 @bench.command("served")
 @click.option("--photos", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--width", type=click.IntRange(min=32), default=640, show_default=True, help="Of a photo.")
@@ -108,6 +119,26 @@ def bench_scale(photos: int, seed: int, folder: Path | None, json_file: Path | N
     from stage_a_pipeline.defs.launch import step_seconds
 
     print_scale(compare_scale(photos, seed=seed, folder=folder, step_seconds=step_seconds), json_file)
+
+
+@bench.command("report")
+@click.option("--groups", type=click.IntRange(min=20), default=10_000, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option(
+    "--dir", "folder", type=ANY_PATH, help="Folder to work in, and to keep; a temporary one without."
+)
+@click.option("--json", "json_file", type=ANY_PATH, help="Write the figures to this file too.")
+@clear_errors
+def bench_report(groups: int, seed: int, folder: Path | None, json_file: Path | None) -> None:
+    """Writing the report of many groups, and how quick its pages are in a browser, beside one long page.
+
+    Needs Chromium or Chrome, and playwright. Exits with 1 when a page is slower than it may be.
+    """
+    from stage_a_pipeline.bench.report import measure_report, print_report_figures
+
+    figures = measure_report(groups, seed=seed, folder=folder)
+    print_report_figures(figures, json_file)
+    sys.exit(0 if figures.within_bars else 1)
 
 
 @bench.command("cluster")

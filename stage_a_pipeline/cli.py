@@ -17,7 +17,10 @@ from stage_a_pipeline import __version__
 from stage_a_pipeline.batch_cli import batch
 from stage_a_pipeline.bench_cli import bench
 from stage_a_pipeline.cli_options import ANY_PATH, ANY_PLACE, clear_errors, settings_option
+from stage_a_pipeline.compare_cli import compare
+from stage_a_pipeline.export_cli import export
 from stage_a_pipeline.grpo_cli import grpo
+from stage_a_pipeline.metrics_cli import metrics
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.reassembly_cli import compare_models, data_sets, reassemble
 from stage_a_pipeline.report_cli import report
@@ -266,8 +269,11 @@ def demo_train(out: Path, seed: int, device: str) -> None:
 
 main.add_command(batch)
 main.add_command(bench)
+main.add_command(compare)
 main.add_command(compare_models)
 main.add_command(data_sets)
+main.add_command(metrics)
+main.add_command(export)
 main.add_command(reassemble)
 main.add_command(report)
 main.add_command(grpo)

@@ -2,16 +2,12 @@
 
 import dagster as dg
 
+from stage_a_pipeline.defs.jobs import ASSETS, JOBS, REASSEMBLY_ASSETS, STAGE_B_ASSETS
 from stage_a_pipeline.defs.launch import (
-    ASSETS,
     CHECKS,
-    MISSION_JOB,
-    REASSEMBLY_ASSETS,
-    REASSEMBLY_JOB,
+    SCHEDULES,
     SENSORS,
-    STAGE_B_ASSETS,
     STAGE_B_CHECKS,
-    STAGE_B_JOB,
     default_executor,
     default_resources,
 )
@@ -19,7 +15,8 @@ from stage_a_pipeline.defs.launch import (
 defs = dg.Definitions(
     assets=[*ASSETS, *STAGE_B_ASSETS, *REASSEMBLY_ASSETS],
     asset_checks=[*CHECKS, *STAGE_B_CHECKS],
-    jobs=[MISSION_JOB, STAGE_B_JOB, REASSEMBLY_JOB],
+    jobs=JOBS,
+    schedules=SCHEDULES,
     sensors=SENSORS,
     resources=default_resources(),
     executor=default_executor(),

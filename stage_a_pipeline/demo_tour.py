@@ -15,13 +15,14 @@ from rich.text import Text
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.jsonl import output_paths, read_manifest, read_records
+from stage_a_pipeline.report.mission import MissionReport
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings, load_settings
 from stage_a_pipeline.terminal import console, materialise_with_bar
 
 DEMO_MISSIONS = ("挡风板安装检查", "BBU安装方式检查（正装）")
 DEMO_GROUPS = 12
 _DEMO_SETTINGS = """\
-# Settings of the demo. docs/runbook.md explains every one.
+# Settings of the demo. docs/settings.md explains every one.
 
 [discovery]
 input_root = "photos"
@@ -96,6 +97,7 @@ def _show_results(settings: Settings) -> None:
             ("records", paths.jsonl),
             ("rejected", paths.rejected),
             ("manifest", paths.manifest),
+            ("report", MissionReport(mission, settings).folder / "index.html"),
         ):
             console.print(f"     {kind:9}{path}", soft_wrap=True)
     example = output_paths(settings.output.output_dir, DEMO_MISSIONS[0]).jsonl

@@ -5,6 +5,7 @@ StageAError
 │   └── CheckpointError               the checkpoint folder or its contents
 ├── InputError (ValueError)           the photo tree, the workbook or the truth sidecar as a whole
 │   ├── DiscoveryError                a missing root, an unknown mission, nothing to do
+│   │   └── NoMissionFolderError      a mission that has no folder in the root
 │   ├── StaleTableError               a table that belongs to other groups or answers than its partner
 │   ├── WorkbookError                 the reviewers' spreadsheet
 │   └── ReassemblyError               patches, positions or models of a scan
@@ -50,6 +51,10 @@ class InputError(StageAError, ValueError):
 
 class DiscoveryError(InputError):
     """A missing root, an unknown mission, or a tree with nothing to do."""
+
+
+class NoMissionFolderError(DiscoveryError):
+    """A mission that has no folder in the input root."""
 
 
 class StaleTableError(InputError):

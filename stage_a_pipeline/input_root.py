@@ -9,7 +9,7 @@ from typing import Final
 
 from upath import UPath
 
-from stage_a_pipeline.errors import DiscoveryError
+from stage_a_pipeline.errors import DiscoveryError, NoMissionFolderError
 from stage_a_pipeline.folders import Contents, FolderReader, TreeReader, display, is_utf8
 from stage_a_pipeline.missions import Mission, MissionTable
 from stage_a_pipeline.places import Place
@@ -128,7 +128,7 @@ def folders_of_mission(mission: Mission, root: Place, reader: TreeReader) -> dic
         f"{root / name} is a file; " for name in contents.files if normalised(name) in mission.folder_names
     ]
     names = " or ".join(repr(name) for name in mission.folder_names)
-    raise DiscoveryError(
+    raise NoMissionFolderError(
         f"mission {mission.name!r} has no folder {names} in input root {root}; {''.join(refused)}"
         f"the root {_holdings(root)}; {_REMEDY}"
     )

@@ -15,6 +15,7 @@ from pydantic import ValidationError, model_validator
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.places import Place, is_url
+from stage_a_pipeline.settings_automation import AutomationSettings
 from stage_a_pipeline.settings_cluster import ClusterSettings
 from stage_a_pipeline.settings_engine import BUILTIN_CHECKPOINT, EngineSettings
 from stage_a_pipeline.settings_grpo import GrpoSettings
@@ -34,6 +35,7 @@ from stage_a_pipeline.settings_sections import (
     SamplingSettings,
     Section,
 )
+from stage_a_pipeline.settings_telemetry import TelemetrySettings
 from stage_a_pipeline.toml_file import read_toml
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "DEFAULT_PROFILE",
     "ENVIRONMENT",
     "SETTINGS_VARIABLE",
+    "AutomationSettings",
     "ClusterSettings",
     "DiscoverySettings",
     "EngineSettings",
@@ -55,6 +58,7 @@ __all__ = [
     "ReportSettings",
     "SamplingSettings",
     "Settings",
+    "TelemetrySettings",
     "load_settings",
 ]
 
@@ -73,7 +77,9 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     grpo: GrpoSettings = GrpoSettings()
     reassembly: ReassemblySettings = ReassemblySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     report: ReportSettings = ReportSettings()
+    automation: AutomationSettings = AutomationSettings()
     output: OutputSettings = OutputSettings()
 
     @model_validator(mode="after")
@@ -106,6 +112,12 @@ class Settings(Section):
         return self.reassembly.output_dir or self._local_output_dir / "reassembly"
 
     @property
+    def metrics_dir(self) -> Path | None:
+        """Folder of the metrics files that runs write; None where nobody looks at any."""
+        is_served = self.telemetry.prometheus_port is not None
+        return self.output.prometheus_dir or (self.output.work_dir / "metrics" if is_served else None)
+
+    @property
     def report_dir(self) -> Path:
         """Folder of the missions' reports; always on this machine."""
         return self.report.output_dir or self._local_output_dir / "report"
@@ -134,6 +146,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, str]]] = {
     "STAGE_A_RAY_ADDRESS": ("cluster", "address"),
     "STAGE_A_WORKBOOK": ("fail_reasons", "workbook"),
     "STAGE_A_OUTPUT_DIR": ("output", "output_dir"),
+    "STAGE_A_WEBHOOK_URL": ("automation", "webhook_url"),
 }
 """Environment variables and the settings they set. STAGE_A_SETTINGS names the TOML file."""
 

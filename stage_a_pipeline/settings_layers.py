@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 Sources = Mapping[tuple[int | str, ...], str]
 """Which source a section or a key of it was last set by, under `(section,)` or `(section, key)`."""
@@ -65,7 +65,7 @@ def suggestion(wrong: str, known: Sequence[str]) -> str:
 
 def path_settings(model: type[BaseModel], section: str) -> set[str]:
     """The settings of a section that are paths."""
-    return {name for name, kind in _kinds(model, section).items() if _holds_path(kind)}
+    return {name for name, kind in _kinds(model, section).items() if _holds(kind, Path)}
 
 
 def _kinds(model: type[BaseModel], section: object) -> dict[str, object]:
@@ -77,8 +77,8 @@ def _kinds(model: type[BaseModel], section: object) -> dict[str, object]:
     return {name: info.annotation for name, info in kind.model_fields.items()}
 
 
-def _holds_path(kind: object) -> bool:
-    return kind is Path or any(map(_holds_path, get_args(kind)))
+def _holds(kind: object, wanted: type) -> bool:
+    return kind is wanted or any(_holds(part, wanted) for part in get_args(kind))
 
 
 def _explain_one(detail: Mapping[str, object], sources: Sources, model: type[BaseModel]) -> str:
@@ -93,7 +93,9 @@ def _explain_one(detail: Mapping[str, object], sources: Sources, model: type[Bas
         known = _kinds(model, location[0]) if location[1:] else model.model_fields
         return f"{where}unknown setting {name!r}; {suggestion(str(location[-1]), list(known))}"
     given = detail.get("input")
-    shown = f" (given: {_without_secrets(given)})" if isinstance(given, str | int | float | bool) else ""
+    is_secret = location[1:] and _holds(_kinds(model, location[0]).get(str(location[1])), SecretStr)
+    is_plain = isinstance(given, str | int | float | bool) and not is_secret
+    shown = f" (given: {_without_secrets(given)})" if is_plain else ""
     return f"{where}setting {name}: {str(detail['msg']).removeprefix('Value error, ')}{shown}"
 
 

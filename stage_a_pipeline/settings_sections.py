@@ -191,7 +191,9 @@ class OutputSettings(Section):
         "or where that is a URL, a folder of its own in `~/.local/state/stage-a`.",
     )
     prometheus_dir: FilePath | None = Field(
-        None, description="Folder of Prometheus text files, one per device, kept up to date by a run."
+        None,
+        description="Folder of Prometheus text files, one per mission and device, kept up to date by a run; "
+        "unset is `metrics` in the work folder where `telemetry.prometheus_port` is set.",
     )
 
     @property

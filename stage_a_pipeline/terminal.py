@@ -24,6 +24,7 @@ from rich.text import Text
 
 from stage_a_pipeline.cluster.run import run_anywhere
 from stage_a_pipeline.errors import ConfigurationError, EngineError, JournalError, LockedError
+from stage_a_pipeline.harmless_text import harmless
 from stage_a_pipeline.inference.asking import Audience
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.metrics import (
@@ -113,6 +114,8 @@ def materialise_with_bar(missions: Sequence[str], *, settings_file: Path | None,
         for run in runs:
             failed += run.error is not None
             bars.console.print(_outcome_line(run.mission, run.error, settings), soft_wrap=True)
+            for remark in run.remarks:
+                bars.console.print(harmless(remark), style="yellow", soft_wrap=True)
             notices.start_run()
         if any(metrics.inferred for metrics in asked.values()):
             bars.console.print(merge_metrics(asked.values()).sentence(), soft_wrap=True)

@@ -31,12 +31,14 @@ LAYERS = (
         "settings_layers",
         "cli_options",
         "svg",
+        "bar_picture",
         "torch_threads",
     },
     {"records", "toml_file"},
     {
         "missions",
         "settings",
+        "settings_automation",
         "settings_cluster",
         "settings_engine",
         "settings_grpo",
@@ -44,6 +46,7 @@ LAYERS = (
         "settings_reassembly",
         "settings_report",
         "settings_sections",
+        "settings_telemetry",
         "storage",
     },
     {
@@ -61,22 +64,38 @@ LAYERS = (
         "table_files",
         "table_schemas",
         "tables",
+        "telemetry",
         "workbook",
     },
     {"engines"},
-    {"stage_b", "reassembly", "report", "demo"},
+    {"exports", "stage_b", "reassembly", "report", "run_comparison", "demo"},
     {"inference"},
-    {"adapters", "batch_files", "cluster", "delivery", "status", "bench", "evaluation"},
+    {
+        "adapters",
+        "arrivals",
+        "batch_files",
+        "cluster",
+        "delivery",
+        "incidents",
+        "status",
+        "webhook",
+        "bench",
+        "evaluation",
+    },
     {"defs"},
     {
         "definitions",
         "cli",
         "batch_cli",
         "bench_cli",
+        "compare_cli",
+        "compare_terminal",
         "demo_learning",
         "demo_tour",
+        "export_cli",
         "grpo_cli",
         "grpo_terminal",
+        "metrics_cli",
         "reassembly_cli",
         "reassembly_terminal",
         "report_cli",
@@ -86,7 +105,7 @@ LAYERS = (
 """From the bottom up: a room imports from its own layer and those before it."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
-BRANCHES = ("stage_b", "reassembly", "report", "demo")
+BRANCHES = ("exports", "stage_b", "reassembly", "report", "run_comparison", "demo")
 DAGSTER_ROOMS = ("defs", "definitions")
 HEAVY = ("torch", "transformers", "ray", "vllm")
 

@@ -9,10 +9,11 @@ from statistics import median
 import pytest
 from click.testing import CliRunner, Result
 
-from stage_a_pipeline.bench import batching, overhead, reassembly, scale
+from stage_a_pipeline.bench import batching, overhead, reassembly, scale, telemetry
+from stage_a_pipeline.bench import report as bench_report
 from stage_a_pipeline.bench.batching import BatchingComparison, BatchingWorkload, ModeFigures
 from stage_a_pipeline.cli import main
-from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.errors import ConfigurationError, StageAError
 from stage_a_pipeline.jsonl import output_paths, read_manifest
 
 
@@ -116,6 +117,18 @@ def test_a_scheduler_with_other_answers_than_the_bare_loop_fails_the_command(mon
     assert "+10.0%, CPU time of its thread +5.0%; answers are DIFFERENT" in done.output
 
 
+def test_bench_telemetry_sets_ways_of_being_watched_beside_none(tmp_path):
+    figures = tmp_path / "telemetry.json"
+    done = CliRunner().invoke(main, ["bench", "telemetry", "--photos", "6", "--json", str(figures)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(figures.read_text("utf-8"))
+    assert report["ways"][0]["name"] == "off"
+    assert report["cpu_shares"]["off"] == 0
+    assert set(report["cpu_shares"]) == {way["name"] for way in report["ways"]}
+    assert all(len(way["cpu_seconds"]) == telemetry.ROUNDS for way in report["ways"])
+    assert "trace, all photos" in done.output
+
+
 def test_bench_scale_sets_many_photos_beside_a_tenth_of_them(tmp_path):
     figures = tmp_path / "scale.json"
     arguments = ("--photos", "300", "--dir", str(tmp_path / "work"), "--json", str(figures))
@@ -209,3 +222,18 @@ def test_objects_that_differ_fail_the_reassemblys_benchmark(monkeypatch):
     done = CliRunner().invoke(main, ["bench", "reassembly"])
     assert done.exit_code == 1
     assert "the two objects differ by 2.0e-05" in done.output
+
+
+@pytest.mark.browser
+def test_bench_report_opens_and_filters_its_pages(tmp_path):
+    try:
+        bench_report.find_browser()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    figures = bench_report.measure_report(60, seed=3, folder=tmp_path / "place")
+    assert figures.groups == 60 < figures.photos
+    assert 0 < figures.paged.first_page <= figures.paged.all_read
+    assert figures.paged.filtering > 0
+    bench_report.print_report_figures(figures, tmp_path / "figures.json")
+    told = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert told["paged"]["filtering"] == figures.paged.filtering

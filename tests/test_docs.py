@@ -3,34 +3,27 @@
 import ast
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
 
 from stage_a_pipeline.cli import main
-from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE, Settings
+from tests.docs.pages import PAGES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "Makefile",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
-RUNBOOK = ROOT / "docs" / "runbook.md"
+DOCUMENTS = [ROOT / "Makefile", *PAGES]
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 
 
 def settings_table() -> str:
-    """Every setting as the runbook lists it. `python -m tests.test_docs` writes it there."""
+    """Every setting as its page lists it. `python -m tests.test_docs` writes it there."""
     lines = []
     for section, field in Settings.model_fields.items():
         model = field.default
-        lines += ["", f"### `[{section}]`", "", (type(model).__doc__ or "").strip().split("\n")[0], ""]
+        lines += ["", f"## `[{section}]`", "", (type(model).__doc__ or "").strip().split("\n")[0], ""]
         lines += ["| key | default | meaning |", "|---|---|---|"]
         for key, setting in type(model).model_fields.items():
             default = setting.default
@@ -41,8 +34,8 @@ def settings_table() -> str:
     return "\n".join([*lines, "", ""])
 
 
-def test_the_runbook_lists_every_setting():
-    _, _, rest = RUNBOOK.read_text("utf-8").partition(BEGIN)
+def test_the_page_of_settings_lists_every_one():
+    _, _, rest = SETTINGS_PAGE.read_text("utf-8").partition(BEGIN)
     assert rest.partition(END)[0] == settings_table(), "run `python -m tests.test_docs`"
 
 
@@ -53,8 +46,8 @@ def test_every_setting_is_described():
 
 
 @pytest.mark.parametrize("variable", [SETTINGS_VARIABLE, *ENVIRONMENT])
-def test_the_runbook_lists_every_environment_variable(variable):
-    assert f"`{variable}`" in RUNBOOK.read_text("utf-8")
+def test_the_page_of_settings_lists_every_environment_variable(variable):
+    assert f"`{variable}`" in SETTINGS_PAGE.read_text("utf-8")
 
 
 def documented_commands() -> list[str]:
@@ -62,7 +55,7 @@ def documented_commands() -> list[str]:
     found = []
     for document in DOCUMENTS:
         for line in re.findall(
-            r"(?:^|`|\t)(?:\.venv/bin/)?(stage-a [^`#\n]+)", document.read_text("utf-8"), re.M
+            r"(?:^|`|\t|\w=\S+ )(?:\.venv[a-z-]*/bin/)?(stage-a [^`#\n]+)", document.read_text("utf-8"), re.M
         ):
             found.append(line.strip())
     return sorted(set(found))
@@ -81,20 +74,21 @@ def test_documented_commands_and_their_options_exist(line):
     assert {word for word in words if word.startswith("--")} <= known, line
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path):
-    write_demo_tree(tmp_path / "demo_run" / "photos", missions=["挡风板安装检查"], groups=4, seed=5)
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "output" / "挡风板安装检查_stage_a.jsonl").exists()
+def anchors(page: Path) -> set[str]:
+    """The places of a page that GitHub and the site make of its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    # A link counts by its words.
+    words = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in words}
 
 
 def test_links_between_documents_lead_somewhere():
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        for target in re.findall(r"\]\(([^):]+)\)", document.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            page = document.parent / path if path else document
+            assert page.exists(), f"{document.name} links to {target}"
+            assert not anchor or anchor in anchors(page), f"{document.name} links to {target}"
 
 
 def test_extras_are_installed_from_the_project_s_folder():
@@ -134,5 +128,5 @@ def test_every_test_of_the_fault_suite_holds_a_promise():
 
 
 if __name__ == "__main__":
-    head, _, rest = RUNBOOK.read_text("utf-8").partition(BEGIN)
-    RUNBOOK.write_text(f"{head}{BEGIN}{settings_table()}{END}{rest.partition(END)[2]}", "utf-8")
+    head, _, rest = SETTINGS_PAGE.read_text("utf-8").partition(BEGIN)
+    SETTINGS_PAGE.write_text(f"{head}{BEGIN}{settings_table()}{END}{rest.partition(END)[2]}", "utf-8")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from stage_a_pipeline.errors import ConfigurationError
 from stage_a_pipeline.settings import ENVIRONMENT, GrpoSettings, Settings, load_settings
@@ -66,9 +67,16 @@ def test_file_environment_and_run_config_win_in_that_order(settings_file: Path) 
 @pytest.mark.parametrize("variable", ENVIRONMENT)
 def test_each_environment_variable_sets_its_setting(variable: str) -> None:
     section, key = ENVIRONMENT[variable]
-    values = {"devices": "cuda:1", "executor": "k8s", "address": "head:6379"}
+    values = {
+        "devices": "cuda:1",
+        "executor": "k8s",
+        "address": "head:6379",
+        "webhook_url": "https://chat.example.com/secret",
+    }
     value = values.get(key, "/some/where")
     given = getattr(getattr(load(environ={variable: value}), section), key)
+    if isinstance(given, SecretStr):
+        given = given.get_secret_value()
     assert given == ((value,) if key == "devices" else type(given)(value))
 
 

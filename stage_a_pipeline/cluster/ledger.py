@@ -112,7 +112,8 @@ class Ledger:
 
     def _count(self, outcome: Outcome) -> None:
         self.counts.photos += 1
-        self.counts.rejected += isinstance(outcome, Rejection)
+        if isinstance(outcome, Rejection):
+            self.counts.count_rejection(outcome.stage, outcome.reason)
         self.counts.reused += isinstance(outcome, Summary) and outcome.reused
 
 

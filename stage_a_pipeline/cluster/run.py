@@ -22,10 +22,12 @@ from stage_a_pipeline.inference.asking import Audience, Listeners, Questions
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.inference.prometheus import shown_metrics
 from stage_a_pipeline.inference.remembered import remembered_outcomes
 from stage_a_pipeline.inference.shard import ShardTask, batching_options, claim_missions, share_journals
-from stage_a_pipeline.inference.supervision import run_task, with_prometheus
+from stage_a_pipeline.inference.supervision import run_task
 from stage_a_pipeline.inference.task_files import Task
+from stage_a_pipeline.inference.tracing import shard_trace
 from stage_a_pipeline.photo_source import PhotoSource, photo_source
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection
 from stage_a_pipeline.table_files import StoredTable
@@ -58,13 +60,15 @@ def run_on_cluster(
     emptied first. Raises ClusterError, LockedError, JournalError, OutputError, EngineContractError, and
     StoppedError soon after `stop` is set.
     """
-    shard, audience = task.shard, with_prometheus(audience, task.shard)
+    shard = task.shard
     questions = Questions(shard.recipes, greedy=generation_options(shard.settings.engine).greedy)
     shutil.rmtree(folder, ignore_errors=True)
     journals = shard.settings.output.work_dir / "journal"
     with (
         claim_missions(shard),
         share_journals(shard, audience.warning),
+        shown_metrics(audience, shard) as audience,
+        shard_trace(shard, audience.warning),
         Journal(journals, shard.name, shard.missions) as journal,
     ):
         for notice in journal.notices:
@@ -135,6 +139,7 @@ class _Run:
             inferred=counts.inferred,
             reused=counts.reused,
             rejected=counts.rejected,
+            rejects=dict(counts.rejects),
             seconds=time.monotonic() - self.started,
         )
 

@@ -13,7 +13,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import dagster as dg
 
-from stage_a_pipeline.errors import DiscoveryError, StageAError, UnpublishedError
+from stage_a_pipeline.defs.run_tags import may_lack_folders
+from stage_a_pipeline.errors import DiscoveryError, NoMissionFolderError, StageAError, UnpublishedError
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.table_files import Table
 from stage_a_pipeline.tables import table_metadata, with_metadata
@@ -26,6 +27,7 @@ ONE_RUN: Final = dg.BackfillPolicy.single_run()
 """Several missions in one run load one model per device, and share its batches."""
 
 _PROBLEM: Final = "problem"
+_ABSENT: Final = "absent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class _LeftOutError(DiscoveryError):
     """A mission that an asset further up has left out, and has told so."""
 
 
+class AbsentError(_LeftOutError):
+    """A mission without a folder, in a run of whichever missions have one: nothing is wrong with it."""
+
+
 def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) -> Tables:
     """The tables of the run's missions, each with metadata of its own.
 
@@ -51,9 +57,11 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
         refuse({mission: _with_remedy(error) for mission, error in problems.items()})
     empty = next(iter(made.values())).table.schema.empty_table()
     for mission, error in problems.items():
+        kind = _ABSENT if _is_absent(context, error) else _PROBLEM
         if not isinstance(error, _LeftOutError):
-            context.log.warning(f"{mission} is left out of this run: {error}")
-        made[mission] = Made(with_metadata(empty, {_PROBLEM: str(error)}), {_PROBLEM: str(error)})
+            say = context.log.info if kind == _ABSENT else context.log.warning
+            say(f"{mission} is left out of this run: {error}")
+        made[mission] = Made(with_metadata(empty, {kind: str(error)}), {kind: str(error)})
     for mission, one in made.items():
         metadata = {"dagster/row_count": one.table.num_rows, **one.metadata}
         context.add_asset_metadata(metadata, partition_key=mission)
@@ -61,6 +69,11 @@ def make_tables(context: dg.AssetExecutionContext, make: Callable[[str], Made]) 
     if versions:
         context.set_data_version(context.asset_key, joint_version(versions))
     return {mission: made[mission].table for mission in context.partition_keys}
+
+
+def _is_absent(context: dg.AssetExecutionContext, error: StageAError) -> bool:
+    has_no_folder = isinstance(error, NoMissionFolderError) and may_lack_folders(context.run.tags)
+    return has_no_folder or isinstance(error, AbsentError)
 
 
 def _with_remedy(error: StageAError) -> StageAError:
@@ -77,7 +90,10 @@ def scratch_folder(settings: Settings, run_id: str) -> Path:
 
 def sound(tables: Tables, mission: str) -> Table:
     """The mission's table; DiscoveryError with its problem where the mission is left out."""
-    if (problem := table_metadata(tables[mission]).get(_PROBLEM)) is not None:
+    told = table_metadata(tables[mission])
+    if (absent := told.get(_ABSENT)) is not None:
+        raise AbsentError(absent)
+    if (problem := told.get(_PROBLEM)) is not None:
         raise _LeftOutError(problem)
     return tables[mission]
 

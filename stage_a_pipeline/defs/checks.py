@@ -59,7 +59,12 @@ def _coverage(sampled: Table, summaries: Table) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=in_order,
         description=f"{summaries.num_rows} outcomes for {photos} photos"
-        + ("" if in_order else f": {len(missing)} missing, {len(doubled)} doubled, or out of order"),
+        + (
+            ""
+            if in_order
+            else f": {len(missing)} missing, {len(doubled)} doubled, or out of order; materialise "
+            "stage_a_summaries again, where finished photos are not asked twice"
+        ),
         metadata={"missing": missing[:_SHOWN], "doubled": doubled[:_SHOWN]},
     )
 
@@ -111,25 +116,32 @@ def _records_fit(sampled: Table, enriched: Table) -> dg.AssetCheckResult:
         passed=not wrong,
         description=f"{enriched.num_rows} records cover image_1..image_N of their groups in order"
         if not wrong
-        else f"{len(wrong)} records do not match the sampled groups in order",
+        else f"{len(wrong)} records do not match the sampled groups in order; materialise clean_summaries "
+        "and enriched_records again, from the same groups",
         metadata={"wrong": wrong[:_SHOWN]},
     )
 
 
-@dg.asset_check(asset=stage_a_jsonl, blocking=True, partitions_def=mission_partitions)
+@dg.asset_check(asset=stage_a_jsonl, blocking=True, additional_ins=SAMPLED, partitions_def=mission_partitions)
 def jsonl_keeps_the_contract(
-    context: dg.AssetCheckExecutionContext, settings: SettingsResource
+    context: dg.AssetCheckExecutionContext, settings: SettingsResource, sampled_groups: Tables
 ) -> dg.AssetCheckResult:
     """The delivered file, read back from disk, has every line as the data contract says."""
     output_dir = settings.load().output.output_dir
 
     def validate(mission: str) -> dg.AssetCheckResult:
+        sound(sampled_groups, mission)
         path = output_paths(output_dir, mission).jsonl
         validation = validate_file(path)
         return dg.AssetCheckResult(
             passed=not validation.errors,
             description=f"{validation.lines} lines of {path}"
-            + (f": {validation.errors[0]}" if validation.errors else " keep the contract"),
+            + (
+                f": {validation.errors[0]}; somebody else has written to the file: materialise stage_a_jsonl "
+                "again"
+                if validation.errors
+                else " keep the contract"
+            ),
             metadata={"errors": [str(error) for error in validation.errors[:_SHOWN]]},
         )
 
@@ -144,15 +156,18 @@ def counts_agree(
     output_dir = settings.load().output.output_dir
 
     def count(mission: str) -> dg.AssetCheckResult:
+        sampled = sound(sampled_groups, mission)
         paths = output_paths(output_dir, mission)
         counts = read_manifest(paths.manifest).counts
         lines = validate_file(paths.jsonl).lines
         adds_up = counts.discovered == counts.sampled_out + counts.written + counts.rejected
-        as_sampled = counts.written + counts.rejected == sound(sampled_groups, mission).num_rows
+        as_sampled = counts.written + counts.rejected == sampled.num_rows
+        passed = adds_up and as_sampled and counts.written == lines
         return dg.AssetCheckResult(
-            passed=adds_up and as_sampled and counts.written == lines,
+            passed=passed,
             description=f"{counts.discovered} discovered = {counts.sampled_out} sampled out "
-            f"+ {counts.written} written + {counts.rejected} rejected; {lines} lines",
+            f"+ {counts.written} written + {counts.rejected} rejected; {lines} lines"
+            + ("" if passed else "; these do not agree: materialise the mission again, from image_groups on"),
         )
 
     return judge_missions(context, count)
@@ -188,9 +203,11 @@ def labels_are_balanced(
             label for batch in batches_of(sampled, ["label"]) for label in batch.column("label").to_pylist()
         )
         shares = {label: counts[label] / max(1, sampled.num_rows) for label in LABELS}
+        balanced = min(shares.values()) >= _MIN_LABEL_SHARE
         return _warn_unless(
-            min(shares.values()) >= _MIN_LABEL_SHARE,
-            ", ".join(f"{counts[label]} {label} ({shares[label]:.0%})" for label in LABELS),
+            balanced,
+            ", ".join(f"{counts[label]} {label} ({shares[label]:.0%})" for label in LABELS)
+            + ("" if balanced else "; add groups of the rarer label, or sample fewer of the other"),
         )
 
     return judge_missions(context, look)
@@ -212,7 +229,8 @@ def few_groups_are_rejected(
         rejected = count_outcomes(answers).groups_rejected
         return _warn_unless(
             rejected == 0,
-            f"{rejected} of {groups.num_rows} groups are rejected; the rejected lines say why"
+            f"{rejected} of {groups.num_rows} groups are rejected; {mission}_stage_a.rejected.jsonl names "
+            "each photo and why: mend or remove it, and materialise again"
             if rejected
             else f"all {groups.num_rows} groups are summarised",
             failed_fraction=rejected / max(1, groups.num_rows),

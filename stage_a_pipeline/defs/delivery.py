@@ -8,6 +8,7 @@ import dagster as dg
 
 from stage_a_pipeline.defs.by_mission import (
     ONE_RUN,
+    AbsentError,
     Made,
     Tables,
     attempt,
@@ -17,6 +18,9 @@ from stage_a_pipeline.defs.by_mission import (
     scratch_folder,
     sound,
 )
+from stage_a_pipeline.defs.column_schemas import JSONL_COLUMNS
+from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
+from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import records_preview
 from stage_a_pipeline.defs.resources import SettingsResource
@@ -49,10 +53,13 @@ from stage_a_pipeline.tables import (
     with_metadata,
 )
 
-GROUP = "stage_a"
 
-
-@dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
+@dg.asset(
+    **page("clean_summaries"),
+    partitions_def=mission_partitions,
+    backfill_policy=ONE_RUN,
+    automation_condition=WHEN_DEPS_CHANGE,
+)
 def clean_summaries(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
@@ -73,7 +80,12 @@ def clean_summaries(
     return make_tables(context, clean)
 
 
-@dg.asset(partitions_def=mission_partitions, backfill_policy=ONE_RUN, group_name=GROUP, code_version="1")
+@dg.asset(
+    **page("enriched_records"),
+    partitions_def=mission_partitions,
+    backfill_policy=ONE_RUN,
+    automation_condition=WHEN_DEPS_CHANGE,
+)
 def enriched_records(
     context: dg.AssetExecutionContext,
     settings: SettingsResource,
@@ -109,11 +121,10 @@ def enriched_records(
 
 
 @dg.asset(
+    **page("stage_a_jsonl"),
     partitions_def=mission_partitions,
     backfill_policy=ONE_RUN,
-    group_name=GROUP,
-    kinds={"json"},
-    code_version="1",
+    automation_condition=WHEN_DEPS_CHANGE,
 )
 def stage_a_jsonl(
     context: dg.AssetExecutionContext,
@@ -137,14 +148,20 @@ def stage_a_jsonl(
         FailureBudgetError,
         DiscoveryError,
     )
-    metadata = {mission: _published_metadata(mission, one, loaded) for mission, one in published.items()}
+    metadata = {
+        mission: _published_metadata(mission, one, sampled_groups[mission], loaded)
+        for mission, one in published.items()
+    }
+    if published:
+        absent = {mission for mission, error in left_out.items() if isinstance(error, AbsentError)}
+        metadata |= {mission: {"absent": str(left_out.pop(mission))} for mission in absent}
     if left_out:
         # The step fails, but what was published is told as such, mission by mission.
         for mission in published:
             yield dg.AssetMaterialization(context.asset_key, partition=mission, metadata=metadata[mission])
         refuse(left_out, published=list(published))
-    for mission in published:
-        context.add_asset_metadata(metadata[mission], partition_key=mission)
+    for mission, told in metadata.items():
+        context.add_asset_metadata(told, partition_key=mission)
     digests = [_digest(mission, one, loaded).sha256 for mission, one in published.items()]
     yield dg.MaterializeResult(data_version=joint_version(digests))
 
@@ -191,10 +208,16 @@ def _digest(mission: str, publication: Publication, settings: Settings) -> FileD
     return publication.manifest.files[output_paths(settings.output.output_dir, mission).jsonl.name]
 
 
-def _published_metadata(mission: str, publication: Publication, settings: Settings) -> dict[str, Any]:
+def _published_metadata(
+    mission: str, publication: Publication, sampled: Table, settings: Settings
+) -> dict[str, Any]:
     paths = output_paths(settings.output.output_dir, mission)
+    jsonl = absolute(paths.jsonl)
     return {
-        "jsonl": dg.MetadataValue.path(str(absolute(paths.jsonl))),
+        "dagster/uri": jsonl.as_uri(),
+        "dagster/column_schema": JSONL_COLUMNS,
+        "listing": table_metadata(sampled).get("listing", ""),
+        "jsonl": dg.MetadataValue.path(str(jsonl)),
         "rejected_lines": dg.MetadataValue.path(str(absolute(paths.rejected))),
         "manifest": dg.MetadataValue.path(str(absolute(paths.manifest))),
         "counts": dg.MetadataValue.json(asdict(publication.manifest.counts)),

@@ -2,18 +2,30 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from stage_a_pipeline.defs.by_mission import ONE_RUN, Tables, attempt, joint_result, refuse, sound
+from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
+from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import attributes_preview, picture_preview
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import DiscoveryError
 from stage_a_pipeline.evaluation.document import Evaluation, EvaluationPaths, evaluation_paths, picture
 from stage_a_pipeline.evaluation.mission import evaluate_outcomes, remove_files, write_files
-from stage_a_pipeline.evaluation.thresholds import DESCRIPTIONS, Judgement, judge_scores, weakest_first
+from stage_a_pipeline.evaluation.thresholds import (
+    ATTRIBUTES,
+    DESCRIPTIONS,
+    EXACT,
+    IRRELEVANT,
+    VALID,
+    WEAKEST,
+    Judgement,
+    judge_scores,
+    weakest_first,
+)
 from stage_a_pipeline.inference.shard import RunPlan
 from stage_a_pipeline.places import absolute
 from stage_a_pipeline.settings import Settings
@@ -21,6 +33,14 @@ from stage_a_pipeline.storage import claim_output
 from stage_a_pipeline.table_files import Table
 from stage_a_pipeline.tables import groups_from_table, outcomes_from_table, table_metadata
 
+_CONFUSIONS: Final = "the picture on the asset's page shows what was said instead"
+_REMEDIES: Final = {
+    VALID: "set engine.structured_output, or raise engine.max_new_tokens where answers are cut",
+    EXACT: f"{_CONFUSIONS}; another checkpoint, or lower evaluation.min_exact_match",
+    ATTRIBUTES: f"{_CONFUSIONS}; another checkpoint, or other prompts",
+    WEAKEST: f"{_CONFUSIONS}; photos of this attribute are what the checkpoint has to learn",
+    IRRELEVANT: "look at photos that were wrongly called 无关图片, or not, in stage_a_summaries",
+}
 CHECKS = [
     dg.AssetCheckSpec(
         name, asset="stage_a_evaluation", description=description, partitions_def=mission_partitions
@@ -30,14 +50,13 @@ CHECKS = [
 
 
 @dg.asset(
+    **page("stage_a_evaluation"),
     partitions_def=mission_partitions,
-    group_name="evaluation",
-    kinds={"json"},
     backfill_policy=ONE_RUN,
+    automation_condition=WHEN_DEPS_CHANGE,
     check_specs=CHECKS,
     # Behind everything that leads to the delivered file, where one process runs all steps.
     op_tags={"dagster/priority": "-1"},
-    code_version="1",
 )
 def stage_a_evaluation(
     context: dg.AssetExecutionContext,
@@ -110,7 +129,9 @@ def _check_result(judgement: Judgement) -> dg.AssetCheckResult:
         check_name=judgement.name,
         passed=judgement.passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=judgement.sentence,
+        description=judgement.sentence
+        if judgement.passed
+        else f"{judgement.sentence}; {_REMEDIES[judgement.name]}",
     )
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from upath import UPath
 
+from stage_a_pipeline.defs.column_schemas import column_schema
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import InputError
 from stage_a_pipeline.storage import ensure_folder
@@ -41,9 +41,13 @@ class ParquetIOManager(dg.UPathIOManager):
         """See UPathIOManager."""
         if not (context.has_asset_key and context.has_asset_partitions):
             return super().load_input(context)
+        paths = self._get_paths_for_partitions(context)
+        # Dagster keeps a run's partitions as a set, which each process goes through in an order of its own.
+        known = context.asset_partitions_def.get_partition_keys(dynamic_partitions_store=context.instance)
         return {
-            partition: self.load_from_path(context, path)
-            for partition, path in self._get_paths_for_partitions(context).items()
+            partition: self.load_from_path(context, paths[partition])
+            for partition in known
+            if partition in paths
         }
 
     def dump_to_path(self, context: dg.OutputContext, obj: Table, path: UPath) -> None:
@@ -71,18 +75,3 @@ class ParquetStore(dg.ConfigurableIOManagerFactory[ParquetIOManager]):
     def create_io_manager(self, context: dg.InitResourceContext) -> ParquetIOManager:
         """See ConfigurableIOManagerFactory."""
         return ParquetIOManager(base_path=UPath(self.settings.load().output.work_dir / self.folder))
-
-
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema in Dagster's terms, with the description of each column."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                field.name,
-                type=str(field.type),
-                description=(field.metadata or {}).get(b"description", b"").decode() or None,
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in schema
-        ]
-    )

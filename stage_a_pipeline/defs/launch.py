@@ -6,72 +6,44 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import dagster as dg
 
-from stage_a_pipeline.defs import (
-    checks,
-    data_sets,
-    delivery,
-    evaluation,
-    ingest,
-    reassembly,
-    report,
-    stage_a,
-    stage_b,
-    stage_b_checks,
-)
+from stage_a_pipeline.defs import arrivals, checks, conditions, data_sets, incidents, stage_b_checks
 from stage_a_pipeline.defs.io_managers import ParquetStore
-from stage_a_pipeline.defs.kubernetes import pod_per_step, reassembly_run_tags, run_tags
+from stage_a_pipeline.defs.jobs import ASSETS, MISSION_JOB
+from stage_a_pipeline.defs.kubernetes import pod_per_step
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import StageAError
+from stage_a_pipeline.settings import Settings
 
-ASSETS: Final = [
-    ingest.image_groups,
-    ingest.sampled_groups,
-    ingest.fail_reasons,
-    stage_a.stage_a_summaries,
-    delivery.clean_summaries,
-    delivery.enriched_records,
-    delivery.stage_a_jsonl,
-    report.stage_a_report,
-    evaluation.stage_a_evaluation,
-]
-STAGE_B_ASSETS: Final = [stage_b.stage_b_dataset, stage_b.stage_b_adapter, stage_b.stage_b_evaluation]
 STAGE_B_CHECKS: Final = [stage_b_checks.stage_b_tickets_are_sound]
-REASSEMBLY_ASSETS: Final = [reassembly.reassembled_object, reassembly.model_comparison]
-SENSORS: Final = [data_sets.new_data_sets]
+SENSORS: Final = [
+    arrivals.new_or_changed_groups,
+    conditions.automation_conditions,
+    data_sets.new_data_sets,
+    incidents.incidents,
+]
+SCHEDULES: Final = [arrivals.nightly]
 CHECKS: Final = dg.load_asset_checks_from_modules([checks])
-MISSION_JOB: Final = dg.define_asset_job(
-    "stage_a_mission",
-    selection=dg.AssetSelection.assets(*ASSETS),
-    description="Everything from one mission's photos to its delivered file, its report, and how true it is.",
-    tags=run_tags(SETTINGS_AT_LOAD),
-)
-STAGE_B_JOB: Final = dg.define_asset_job(
-    "stage_b",
-    selection=dg.AssetSelection.assets(*STAGE_B_ASSETS),
-    description="An adapter for verdicts, trained on all that was delivered, and how well it judges.",
-    tags=run_tags(SETTINGS_AT_LOAD),
-)
-REASSEMBLY_JOB: Final = dg.define_asset_job(
-    "reassembly",
-    selection=dg.AssetSelection.assets(*REASSEMBLY_ASSETS),
-    description="A data set's patches to one object per model, and the models compared with the true one.",
-    tags=reassembly_run_tags(SETTINGS_AT_LOAD),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class MissionRun:
-    """How one mission's run ended; `error` is None when everything was published."""
+    """How one mission's run ended; `error` is None when everything was published.
+
+    `remarks` say where the failure is written down, and who could not be told of it.
+    """
 
     mission: str
+    run_id: str
     error: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def default_executor() -> dg.ExecutorDefinition:
@@ -112,7 +84,16 @@ def materialise_missions(
         for mission in missions:
             with _stop_signal_kept():
                 run = _materialise(mission, instance, default_resources(settings, progress), verbose=verbose)
-            yield run
+            yield replace(run, remarks=_tell(run, instance, settings.load()))
+
+
+def _tell(run: MissionRun, instance: dg.DagsterInstance, settings: Settings) -> tuple[str, ...]:
+    """A failed run told to people, as the sensor tells of it where there is a daemon."""
+    remarks: list[str] = []
+    recorded = instance.get_run_by_id(run.run_id) if run.error is not None else None
+    if recorded is not None:
+        incidents.tell_failure(instance, recorded, settings, info=remarks.append, warn=remarks.append)
+    return tuple(remarks)
 
 
 @contextmanager
@@ -140,6 +121,7 @@ def step_seconds(dagster_home: Path) -> dict[str, float]:
 def _materialise(
     mission: str, instance: dg.DagsterInstance, resources: dict[str, Any], *, verbose: bool
 ) -> MissionRun:
+    run_id = str(uuid4())
     level = "INFO" if verbose else "CRITICAL"
     location = dg.Definitions(
         assets=ASSETS,
@@ -152,12 +134,13 @@ def _materialise(
         location.resolve_job_def(MISSION_JOB.name).execute_in_process(
             partition_key=mission,
             instance=instance,
+            run_id=run_id,
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
         )
     except (StageAError, dg.DagsterError) as error:
-        return MissionRun(mission, str(error))
+        return MissionRun(mission, run_id, str(error))
     # A fault of ours in one mission must not cost the next; it is shown whole, and fails the command.
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()
-        return MissionRun(mission, f"unexpected {type(error).__name__}: {error}")
-    return MissionRun(mission)
+        return MissionRun(mission, run_id, f"unexpected {type(error).__name__}: {error}")
+    return MissionRun(mission, run_id)

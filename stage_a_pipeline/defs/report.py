@@ -5,8 +5,9 @@ from typing import Any
 import dagster as dg
 
 from stage_a_pipeline.defs.by_mission import ONE_RUN, Tables, attempt, refuse, sound
+from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
 from stage_a_pipeline.defs.delivery import stage_a_jsonl
-from stage_a_pipeline.defs.ingest import GROUP
+from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import mission_partitions
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import DiscoveryError
@@ -20,14 +21,13 @@ from stage_a_pipeline.tables import groups_from_table, table_metadata
 
 
 @dg.asset(
+    **page("stage_a_report"),
     partitions_def=mission_partitions,
     backfill_policy=ONE_RUN,
-    group_name=GROUP,
-    kinds={"html"},
+    automation_condition=WHEN_DEPS_CHANGE,
     deps=[stage_a_jsonl],
     # Behind everything that leads to the delivered file, where one process runs all steps.
     op_tags={"dagster/priority": "-1"},
-    code_version="1",
 )
 def stage_a_report(
     context: dg.AssetExecutionContext,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
@@ -17,12 +17,15 @@ from stage_a_pipeline.inference.together import AskedAhead
 from stage_a_pipeline.settings import Settings, load_settings
 from stage_a_pipeline.table_files import StoredTable
 
+_BEFORE_RUNS: Final = ("automation", "execution")
+"""What starts a run, and where its steps happen, is decided before there is one: no part of run config."""
+
 
 class SettingsResource(dg.ConfigurableResource[Settings]):
     """All settings. Run config goes on top of the environment, the TOML file and the defaults.
 
     Each section takes the keys of that section of the settings file, for example
-    `resources: {settings: {config: {engine: {batch_size: 8}}}}`. docs/runbook.md lists them all.
+    `resources: {settings: {config: {engine: {batch_size: 8}}}}`. docs/settings.md lists them all.
     """
 
     settings_file: str | None = None
@@ -36,13 +39,13 @@ class SettingsResource(dg.ConfigurableResource[Settings]):
     evaluation: dict[str, Any] = {}
     grpo: dict[str, Any] = {}
     reassembly: dict[str, Any] = {}
+    telemetry: dict[str, Any] = {}
     report: dict[str, Any] = {}
     output: dict[str, Any] = {}
 
     def load(self) -> Settings:
         """The settings of this run. Raises ConfigurationError."""
-        # Where steps happen is decided before there is a run: its section is none of run config.
-        overrides = {name: getattr(self, name) for name in Settings.model_fields if name != "execution"}
+        overrides = {name: getattr(self, name) for name in Settings.model_fields if name not in _BEFORE_RUNS}
         return load_settings(environ=os.environ, settings_file=self.settings_file, overrides=overrides)
 
 

@@ -17,10 +17,14 @@ from stage_a_pipeline.defs.by_mission import (
     scratch_folder,
     sound,
 )
+from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
 from stage_a_pipeline.defs.kubernetes import shard_tags
+from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import MISSIONS, SETTINGS_AT_LOAD, mission_partitions
 from stage_a_pipeline.defs.previews import OUTCOME_ROWS, outcomes_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
+from stage_a_pipeline.defs.run_tags import engine_tags, tag_run
+from stage_a_pipeline.defs.summary_pictures import time_spent, what_became
 from stage_a_pipeline.delivery import keep_rejections
 from stage_a_pipeline.errors import FailureBudgetError
 from stage_a_pipeline.inference.assembly import (
@@ -78,6 +82,7 @@ def plan_shards(
     for folder in (loaded.output.output_dir, *journal_folders(loaded.output, missions)):
         for leftover in prune_leftovers(folder, older_than_days=SCRATCH_DAYS):
             context.log.info(f"removed {leftover}, which a killed run had not finished")
+    tag_run(context, engine_tags(loaded))
     workers = list_workers(loaded.engine.devices)
     dealt = deal_out(enumerate(groups), shards=len(workers), mode=loaded.inference.sharding_mode)
     recipes = mission_recipes((MISSIONS[name] for name in missions), loaded)
@@ -136,7 +141,8 @@ def merge_shards(
     figures = {FIGURES: json.dumps(metrics.to_metadata())}
     # Rates and counts are those of the devices, which all missions of the run shared.
     together = {"asked_together": ", ".join(outcomes)} if len(outcomes) > 1 else {}
-    context.add_output_metadata({**together, **metrics.to_metadata()})
+    told = {**together, **metrics.to_metadata(), "time_spent": time_spent(metrics)}
+    context.add_output_metadata(told)
 
     def check(mission: str) -> None:
         _check_budget(mission, sampled_groups[mission], outcomes[mission], loaded, context.run.run_id)
@@ -153,6 +159,7 @@ def merge_shards(
         metadata = {
             "groups": groups.num_rows,
             "groups_rejected": count_outcomes(own).groups_rejected,
+            "what_became": what_became(mission, own),
             "outcomes": outcomes_preview(_some_outcomes(own, groups), photo_source(loaded)),
         }
         return Made(with_metadata(own, plans[mission].to_metadata() | figures), metadata)
@@ -161,12 +168,10 @@ def merge_shards(
 
 
 @dg.graph_asset(
+    **page("stage_a_summaries"),
     partitions_def=mission_partitions,
     backfill_policy=ONE_RUN,
-    group_name="stage_a",
-    kinds={"huggingface", "pytorch"},
-    description="One outcome per photo: the engine's raw answer, or a rejection with its reason.",
-    code_version="1",
+    automation_condition=WHEN_DEPS_CHANGE,
 )
 def stage_a_summaries(sampled_groups: Tables) -> Tables:
     """See the ops."""

@@ -11,9 +11,11 @@ from stage_a_pipeline.adapters.training import train_on_devices
 from stage_a_pipeline.defs.by_mission import ONE_RUN
 from stage_a_pipeline.defs.delivery import stage_a_jsonl
 from stage_a_pipeline.defs.kubernetes import training_tags
+from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import SETTINGS_AT_LOAD
 from stage_a_pipeline.defs.previews import picture_preview
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
+from stage_a_pipeline.defs.run_tags import engine_tags, tag_run
 from stage_a_pipeline.defs.stage_b_checks import (
     ADAPTER_CHECKS,
     EVALUATION_CHECKS,
@@ -37,20 +39,13 @@ from stage_a_pipeline.stage_b.reward_picture import reward_picture
 from stage_a_pipeline.stage_b.scores import MEASURES, Compared
 from stage_a_pipeline.stage_b.training import Trained, TrainingAudience
 
-GROUP = "stage_b"
 _ON_ALL_DEVICES = training_tags(SETTINGS_AT_LOAD)
 _DIGITS = 4
 """Of shares: Dagster shows all that a number has."""
 
 
 # `dagster asset materialize --partition-range` asks for the policy of every selected asset.
-@dg.asset(
-    deps=[stage_a_jsonl],
-    group_name=GROUP,
-    output_required=False,
-    backfill_policy=ONE_RUN,
-    code_version="1",
-)
+@dg.asset(**page("stage_b_dataset"), deps=[stage_a_jsonl], output_required=False, backfill_policy=ONE_RUN)
 def stage_b_dataset(
     context: dg.AssetExecutionContext, settings: SettingsResource
 ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # as the other assets have it
@@ -70,24 +65,24 @@ def stage_b_dataset(
 
 
 @dg.asset(
+    **page("stage_b_adapter"),
     deps=[stage_b_dataset],
-    group_name=GROUP,
     check_specs=ADAPTER_CHECKS,
-    kinds={"pytorch"},
     op_tags=_ON_ALL_DEVICES,
     backfill_policy=ONE_RUN,
-    code_version="1",
 )
 def stage_b_adapter(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses [None] beside check outputs
     """The adapter of the last language blocks, trained by GRPO; a stopped training goes on."""
+    loaded = settings.load()
+    tag_run(context, engine_tags(loaded))
     audience = TrainingAudience(
         notice=lambda sentence: progress.notice(context.log, sentence),
         log=context.log.info,
         progress=counted(progress.listener(context.log, "training", "steps")),
     )
-    trained = train_on_devices(settings.load(), audience, run_id=context.run_id)
+    trained = train_on_devices(loaded, audience, run_id=context.run_id)
     return dg.MaterializeResult(
         metadata=_adapter_metadata(trained),
         data_version=dg.DataVersion(trained.folder.key),
@@ -96,13 +91,11 @@ def stage_b_adapter(
 
 
 @dg.asset(
+    **page("stage_b_evaluation"),
     deps=[stage_b_adapter],
-    group_name=GROUP,
     check_specs=EVALUATION_CHECKS,
-    kinds={"json"},
     op_tags=_ON_ALL_DEVICES,
     backfill_policy=ONE_RUN,
-    code_version="1",
 )
 def stage_b_evaluation(
     context: dg.AssetExecutionContext, settings: SettingsResource, progress: dg.ResourceParam[LogProgress]

@@ -75,7 +75,9 @@ def check_tickets(survey: Survey) -> Iterator[dg.AssetCheckResult]:
         check_name="both_labels_are_there",
         passed=not rare,
         severity=_WARN,
-        description=f"too few of a label: {counts}" if rare else counts,
+        description=f"too few of a label: {counts}; deliver more groups of it, or set grpo.balance"
+        if rare
+        else counts,
     )
     contradictions = sum(mission.contradictions for mission in survey.missions)
     yield dg.AssetCheckResult(
@@ -84,7 +86,8 @@ def check_tickets(survey: Survey) -> Iterator[dg.AssetCheckResult]:
         passed=not contradictions,
         severity=_WARN,
         description=f"{counted(contradictions, 'pair')} of tickets with the same summaries and opposite "
-        f"labels; the best rule over summaries is right on {survey.best_accuracy:.1%}",
+        f"labels; the best rule over summaries is right on {survey.best_accuracy:.1%}"
+        + ("; correct wrong labels among the pairs below" if contradictions else ""),
         metadata={"pairs": [pair.sentence() for pair in survey.contradictions]},
     )
 
@@ -96,7 +99,7 @@ def check_frozen_weights(record: Mapping[str, Any]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="frozen_weights_unchanged",
         passed=before == after,
-        description=f"changed: {', '.join(changed)}"
+        description=f"changed: {', '.join(changed)}; do not use this adapter: train it again, and report it"
         if changed
         else f"the same hashes before and after: {', '.join(before)}",
         metadata={"before": dg.MetadataValue.json(before), "after": dg.MetadataValue.json(after)},
@@ -113,12 +116,14 @@ def check_evaluation(
     yield dg.AssetCheckResult(
         check_name="verdicts_have_their_form",
         passed=form.value >= settings.min_format,
-        description=f"{form.value:.1%} of the answers; at least {settings.min_format:.1%} should be",
+        description=f"{form.value:.1%} of the answers; at least {settings.min_format:.1%} should be"
+        + ("" if form.value >= settings.min_format else "; train for more steps (grpo.max_steps)"),
     )
     yield dg.AssetCheckResult(
         check_name="accuracy_not_below_the_start",
         passed=gained.value >= 0,
-        description=f"accuracy changed by {points(gained)} points",
+        description=f"accuracy changed by {points(gained)} points"
+        + ("" if gained.value >= 0 else "; keep the former adapter, and look at the suspected labels"),
     )
     yield _check_summaries(summaries, settings)
 
@@ -128,10 +133,12 @@ def _check_summaries(summaries: SummaryQuality | None, settings: GrpoSettings) -
     if summaries is None:
         # Not passed, since nobody looked; a warning, since nothing is known to be wrong.
         return dg.AssetCheckResult(check_name=name, passed=False, severity=_WARN, description=NOT_COMPARED)
+    kept = summaries.kept(settings.max_stage_a_drop)
+    remedy = [] if kept else ["do not use this adapter for summaries: train fewer blocks (grpo.lora_last_k)"]
     return dg.AssetCheckResult(
         check_name=name,
-        passed=summaries.kept(settings.max_stage_a_drop),
-        description="; ".join(quality_sentences(summaries)),
+        passed=kept,
+        description="; ".join([*quality_sentences(summaries), *remedy]),
     )
 
 

@@ -14,6 +14,7 @@ from stage_a_pipeline.inference.journal import Fingerprint, Ordeal
 from stage_a_pipeline.inference.metrics import ProgressListener
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import ImageRef
+from stage_a_pipeline.telemetry.spans import NO_SPAN, Span
 from stage_a_pipeline.vocabulary import Dataset
 
 TRUNCATED: Final = "truncated"
@@ -80,13 +81,15 @@ class Watch:
 class Listeners:
     """Who is told what while a shard runs; all are called from the device's thread.
 
-    With `inputs`, what the first batch hands to the model is checked and told before it is generated.
+    With `inputs`, what the first batch hands to the model is checked and told before it is generated. `span`
+    is that of the shard's work in this process.
     """
 
     progress: ProgressListener | None = None
     warning: Callable[[str], None] | None = None
     inputs: Callable[[Sequence[InputTrace]], None] | None = None
     watch: Watch = field(default_factory=Watch)
+    span: Span = NO_SPAN
 
 
 @dataclass(frozen=True, slots=True)

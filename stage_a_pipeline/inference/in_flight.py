@@ -26,6 +26,7 @@ from stage_a_pipeline.inference.batching import Budget, Load
 from stage_a_pipeline.inference.bisection import NOT_THE_ENGINE, without_frames
 from stage_a_pipeline.inference.metrics import ShardMetrics
 from stage_a_pipeline.inference.recovery import recover
+from stage_a_pipeline.inference.tracing import StepSpans
 
 _WAITING_SECONDS: Final = 0.1
 """An engine that waits for others does so for longer in a step that answers nobody."""
@@ -78,6 +79,7 @@ class InFlight:
         metrics.batch_size = budget.rows
         self._tell_inputs = listeners.inputs
         self._traced: set[str] = set()
+        self._spans = StepSpans(listeners.span, metrics)
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -102,6 +104,7 @@ class InFlight:
     def step(self) -> list[Result]:
         """Let the engine work until at least one request has ended; results in any order, maybe none."""
         started = self._clock()
+        self._spans.begin()
         answers = self._answers()
         self._tell_inputs = None
         seconds = self._clock() - started
@@ -110,6 +113,7 @@ class InFlight:
             raise EngineContractError("the engine broke its contract: a step that answered nobody, at once")
         results = [self._result(*answer) for answer in answers]
         self._count_usage()
+        self._spans.end()
         self._add_retries()
         if self._asked and not self._batch.open:
             lost = next(iter(self._asked))
@@ -119,6 +123,7 @@ class InFlight:
     def close(self) -> None:
         """Count how the last batch was used, and free what it holds on the device. Nothing follows."""
         self._count_usage()
+        self._spans.close()
         del self._batch
 
     def _load_of(self, request: Request) -> Load:

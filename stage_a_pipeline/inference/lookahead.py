@@ -64,6 +64,11 @@ class Lookahead(Generic[T, R]):
             self._while_waiting()
         return future.result()
 
+    @property
+    def ready(self) -> int:
+        """How many results are computed and not taken; to be asked by who takes them."""
+        return sum(future.done() for future in self._pending)
+
     def settle(self) -> None:
         """Wait until nothing is being computed; nothing new begins before the next result is taken."""
         wait(self._pending)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final
 
 
 @dataclass(slots=True)
@@ -15,7 +16,8 @@ class ShardMetrics:
     A step is what the engine does in one go: a whole static batch, or one token for every row of a
     refilled one. It offers as many `places` as the batch size, some of them filled. What is asked
     again in parts after a failure is not counted there. `batch_size` is that of the settings, found by
-    the engine, or what was left of it after out of memory; 0 where no engine was needed.
+    the engine, or what was left of it after out of memory; 0 where no engine was needed. `rejects` are
+    photos by `<stage>/<reason>`.
     """
 
     photos: int = 0
@@ -35,6 +37,17 @@ class ShardMetrics:
     device_seconds: float = 0.0
     waiting_seconds: float = 0.0
     seconds: float = 0.0
+    rejects: dict[str, int] = field(default_factory=dict)
+
+    def count_rejection(self, stage: str, reason: str) -> None:
+        """Count one more photo as rejected."""
+        self.rejected += 1
+        kind = f"{stage}/{reason}"
+        self.rejects[kind] = self.rejects.get(kind, 0) + 1
+
+    def copy(self) -> ShardMetrics:
+        """The counts as they are now."""
+        return replace(self, rejects=dict(self.rejects))
 
     @property
     def images_per_second(self) -> float:
@@ -56,19 +69,20 @@ class ShardMetrics:
         """Share of the tokens that went through the model and belong to no photo."""
         return _share(self.padding_tokens, self.computed_tokens)
 
-    def to_mapping(self) -> dict[str, int | float]:
-        """The counts by name."""
+    def to_mapping(self) -> dict[str, Any]:
+        """The counts by name, for JSON."""
         return asdict(self)
 
     def to_metadata(self) -> dict[str, int | float]:
-        """Counts and what follows from them, rounded for people."""
+        """Counts and what follows from them, rounded for people; not what photos were rejected for."""
         rates = {
             "images_per_second": self.images_per_second,
             "tokens_per_second": self.tokens_per_second,
             "batch_fill": self.batch_fill,
             "padding_share": self.padding_share,
         }
-        return {name: round(count, 3) for name, count in {**rates, **self.to_mapping()}.items()}
+        counts = {name: getattr(self, name) for name in COUNTS}
+        return {name: round(count, 3) for name, count in {**rates, **counts}.items()}
 
     def sentence(self) -> str:
         """What was asked, and how fast, in one line."""
@@ -80,6 +94,10 @@ class ShardMetrics:
         )
 
 
+COUNTS: Final = tuple(each.name for each in fields(ShardMetrics) if each.name != "rejects")
+"""Names of the numbers among a shard's metrics."""
+
+
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
@@ -88,20 +106,40 @@ def merge_metrics(shards: Iterable[ShardMetrics]) -> ShardMetrics:
     """Sums over shards that ran side by side; `seconds` and `batch_size` are the largest."""
     total = ShardMetrics()
     for shard in shards:
-        for field in fields(ShardMetrics):
-            added = getattr(total, field.name) + getattr(shard, field.name)
-            setattr(total, field.name, added)
+        for name in COUNTS:
+            setattr(total, name, getattr(total, name) + getattr(shard, name))
         total.seconds = max(total.seconds - shard.seconds, shard.seconds)
         total.batch_size = max(total.batch_size - shard.batch_size, shard.batch_size)
+        for kind, count in shard.rejects.items():
+            total.rejects[kind] = total.rejects.get(kind, 0) + count
     return total
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Photos on their way: `ready` ones are decoded and wait, those `under_way` are being answered."""
+
+    ready: int = 0
+    under_way: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a shard of `total` photos is."""
+    """How far a shard of `total` photos is, and what is on its way on this machine."""
 
     total: int
     metrics: ShardMetrics
+    queue: Queue = Queue()
+
+    @classmethod
+    def from_mapping(cls, told: Mapping[str, Any]) -> Progress:
+        """The inverse of `asdict`."""
+        return cls(told["total"], ShardMetrics(**told["metrics"]), Queue(**told.get("queue", {})))
+
+    @property
+    def to_come(self) -> int:
+        """Photos that are neither done nor on their way."""
+        return max(0, self.total - self.done - self.queue.ready - self.queue.under_way)
 
     @property
     def done(self) -> int:

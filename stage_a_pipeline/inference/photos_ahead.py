@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from math import prod
@@ -20,8 +20,10 @@ from stage_a_pipeline.inference.conclusions import crashed, unreadable
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
 from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.tracing import PhotoSpan, PhotoSpans
 from stage_a_pipeline.photo_source import PhotoSize, PhotoSource
 from stage_a_pipeline.records import ImageRef, Rejection
+from stage_a_pipeline.telemetry.spans import DECODE_PHOTO, READ_PHOTO
 
 MOST_CRASHES: Final = 2
 """So often a process may die over a photo before the photo is left out."""
@@ -48,6 +50,7 @@ class Photo:
     failure: EngineFailure | None = None
     seconds: float = 0.0
     suspect: Suspect | None = None
+    span: PhotoSpan = field(default_factory=PhotoSpan)
 
     @property
     def crashes(self) -> int:
@@ -73,6 +76,7 @@ class PhotosAhead:
         watch: Watch,
         metrics: ShardMetrics,
         clock: Callable[[], float],
+        spans: PhotoSpans | None = None,
     ) -> None:
         self._engine = engine
         self._journal = journal
@@ -82,8 +86,14 @@ class PhotosAhead:
         self._watch = watch
         self._metrics = metrics
         self._clock = clock
+        self._spans = spans or PhotoSpans()
         self._decoding: set[str] = set()
-        self._ahead: Lookahead[ImageRef, Photo | Rejection]
+        self._ahead: Lookahead[ImageRef, Photo | Rejection] | None = None
+
+    @property
+    def ready(self) -> int:
+        """Photos that are read and wait to be taken."""
+        return 0 if self._ahead is None else self._ahead.ready
 
     def of(self, refs: Iterable[ImageRef]) -> Generator[Photo | Rejection, None, None]:
         """The photos, in order of their size within windows. To be used up before it is called again.
@@ -91,14 +101,14 @@ class PhotosAhead:
         `refs` are taken as they are needed, in the caller's thread: three windows ahead of the device.
         """
         with closing(self._in_windows(refs)) as ordered:
-            self._ahead = Lookahead(
+            ahead = self._ahead = Lookahead(
                 self._read,
                 ordered,
                 workers=self._batching.decode_workers,
                 window=self._batching.window,
                 while_waiting=self._wait,
             )
-            with closing(iter(self._ahead)) as photos:
+            with closing(iter(ahead)) as photos:
                 yield from self._timed(photos)
 
     def _timed(self, photos: Iterator[Photo | Rejection]) -> Iterator[Photo | Rejection]:
@@ -116,7 +126,8 @@ class PhotosAhead:
 
     def settle(self) -> None:
         """Wait until nothing is being decoded; nothing new begins before the next photo is taken."""
-        self._ahead.settle()
+        if self._ahead is not None:
+            self._ahead.settle()
 
     def decoded(self, photo: Photo) -> Photo:
         """A suspect, decoded after all, in the caller's thread. Raises PhotoError."""
@@ -125,28 +136,29 @@ class PhotosAhead:
 
     def _read(self, ref: ImageRef) -> Photo | Rejection:
         """Runs on the decoding threads."""
-        started = self._clock()
+        started, span = self._clock(), self._spans.begin(ref)
         sha256 = None
         try:
-            file = self._photos.read(ref.image.path)
+            with span.whole.child(READ_PHOTO):
+                file = self._photos.read(ref.image.path)
             sha256 = file.sha256
             fingerprint = self._questions.fingerprint(ref)
-            photo = Photo(ref, sha256)
+            photo = Photo(ref, sha256, span=span)
             if not self._journal.knows(sha256, fingerprint):
                 crashes = self._journal.crashes(sha256, fingerprint)
                 if crashes >= MOST_CRASHES:
-                    return crashed(ref, sha256, crashes)
+                    return _rejected(span, crashed(ref, sha256, crashes))
                 if crashes:
                     return replace(photo, suspect=Suspect(file, crashes))
                 photo = self._decode(photo, file)
         except PhotoError as error:
-            return unreadable(ref, error, sha256)
+            return _rejected(span, unreadable(ref, error, sha256))
         return replace(photo, seconds=self._clock() - started)
 
     def _decode(self, photo: Photo, file: PhotoFile) -> Photo:
         recipe = self._questions.recipe(photo.ref)
         fit = partial(self._engine.target_size, max_pixels=recipe.max_pixels)
-        with self._watched(photo):
+        with self._watched(photo), photo.span.whole.child(DECODE_PHOTO):
             image = decode_photo(file, fit=fit, decode=recipe.decode)
             try:
                 return replace(photo, pixels=self._engine.prepare(image))
@@ -197,3 +209,8 @@ class PhotosAhead:
         """A slow disk is no sign that the shard hangs; a photo that is not decoded in time is one."""
         if not self._decoding:
             self._watch.alive()
+
+
+def _rejected(span: PhotoSpan, rejection: Rejection) -> Rejection:
+    span.ended(rejection)
+    return rejection

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 
 from stage_a_pipeline.engines.base import GenerationOptions
 from stage_a_pipeline.errors import PhotoError
@@ -13,7 +12,7 @@ from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe
 from stage_a_pipeline.inference.conclusions import summary, unreadable
 from stage_a_pipeline.inference.journal import Journal
 from stage_a_pipeline.inference.lookahead import Lookahead
-from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
+from stage_a_pipeline.inference.metrics import Progress, Queue, ShardMetrics
 from stage_a_pipeline.photo_source import ON_DISK, PhotoSource
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection, Summary
 
@@ -70,11 +69,12 @@ def _outcome(
 def count(outcome: Outcome, metrics: ShardMetrics, *, seconds: float) -> None:
     """Count one more photo as ended, so many seconds after the first was begun."""
     metrics.photos += 1
-    metrics.rejected += isinstance(outcome, Rejection)
+    if isinstance(outcome, Rejection):
+        metrics.count_rejection(outcome.stage, outcome.reason)
     metrics.reused += isinstance(outcome, Summary) and outcome.reused
     metrics.seconds = seconds
 
 
-def progress(metrics: ShardMetrics, *, total: int) -> Progress:
+def progress(metrics: ShardMetrics, *, total: int, queue: Queue | None = None) -> Progress:
     """How far a shard of so many photos is."""
-    return Progress(total, replace(metrics))
+    return Progress(total, metrics.copy(), queue or Queue())

@@ -24,13 +24,15 @@ from stage_a_pipeline.inference.conclusions import answer_of, same_for, summary,
 from stage_a_pipeline.inference.elsewhere import AskedElsewhere
 from stage_a_pipeline.inference.in_flight import InFlight, Result
 from stage_a_pipeline.inference.journal import Journal
-from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.metrics import Queue, ShardMetrics
 from stage_a_pipeline.inference.photos_ahead import Photo, PhotosAhead
 from stage_a_pipeline.inference.remembered import count, progress
+from stage_a_pipeline.inference.tracing import PhotoSpans
 from stage_a_pipeline.photo_source import ON_DISK, PhotoSource
 from stage_a_pipeline.records import ImageRef, Outcome, Rejection
 
 _COMMIT_SECONDS: Final = 0.5
+_TELL_SECONDS: Final = 1.0
 
 
 class ShardScheduler:
@@ -59,6 +61,7 @@ class ShardScheduler:
         listeners: Listeners | None = None,
         metrics: ShardMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
+        photo_spans: PhotoSpans | None = None,
     ) -> None:
         self.metrics = metrics or ShardMetrics()
         self._journal = journal
@@ -85,6 +88,7 @@ class ShardScheduler:
             watch=self._watch,
             metrics=self.metrics,
             clock=clock,
+            spans=photo_spans,
         )
         # Sampled answers belong to one place in the run: there is nothing to share.
         shared = claims if generation.greedy else None
@@ -94,6 +98,7 @@ class ShardScheduler:
         self._concluded: list[tuple[Photo, Outcome]] = []
         self._committed = clock()
         self._total = self._reported = 0
+        self._queue_told = clock() - _TELL_SECONDS
         self._twins: dict[PhotoKey, list[ImageRef]] = {}
         self._rejected: dict[PhotoKey, Rejection] = {}
 
@@ -147,6 +152,8 @@ class ShardScheduler:
         else:
             self._twins[key] = []
             yield from self._ask(photo) if photo.suspect is None else self._ask_alone(photo)
+            return
+        photo.span.ended()
 
     def _ask(self, photo: Photo) -> Iterator[Outcome]:
         """Put the photo under way once it is admitted, and let the engine work while nobody else could be."""
@@ -161,6 +168,7 @@ class ShardScheduler:
             yield from self._advance()
         self._watch.begin(self._questions.ordeal(photo.ref, photo.content_sha256, photo.crashes))
         self._in_flight.add(request)
+        photo.span.asked()
         # The pixels live in the request alone, which the engine drops when the photo is done.
         self._open[request.id] = photo.without_pixels()
         while not self._in_flight.room:
@@ -177,6 +185,7 @@ class ShardScheduler:
             self._elsewhere.release(self._key(photo))
             for ref in (photo.ref, *self._twins.pop(self._key(photo))):
                 yield unreadable(ref, error, photo.content_sha256)
+            photo.span.ended(unreadable(photo.ref, error, photo.content_sha256))
             return
         yield from self._ask(decoded)
         yield from self._finish_open()
@@ -189,6 +198,10 @@ class ShardScheduler:
 
     def _advance(self) -> Iterator[Outcome]:
         self._watch.alive()
+        # Between batches nothing is under way: what is in a step is told before it.
+        if (now := self._clock()) - self._queue_told >= _TELL_SECONDS:
+            self._queue_told = now
+            self._tell_progress()
         for result in self._in_flight.step():
             self._watch.end(result.request_id)
             self._take(self._open.pop(result.request_id), result)
@@ -217,7 +230,10 @@ class ShardScheduler:
         self._report_progress()
 
     def _take(self, photo: Photo, result: Result) -> None:
-        self._concluded.append((photo.without_pixels(), self._conclude(photo, result)))
+        outcome = self._conclude(photo, result)
+        photo.span.answered(result.answer, result.attempts)
+        photo.span.ended(outcome)
+        self._concluded.append((photo.without_pixels(), outcome))
         self.metrics.inferred += 1
 
     def _conclude(self, photo: Photo, result: Result) -> Outcome:
@@ -244,9 +260,14 @@ class ShardScheduler:
         return photo.content_sha256, self._questions.fingerprint(photo.ref)
 
     def _report_progress(self) -> None:
-        if self._listeners.progress is not None and self.metrics.photos != self._reported:
-            self._reported = self.metrics.photos
-            self._listeners.progress(progress(self.metrics, total=self._total))
+        if self.metrics.photos != self._reported:
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        self._reported = self.metrics.photos
+        if self._listeners.progress is not None:
+            queue = Queue(self._ahead.ready, len(self._in_flight))
+            self._listeners.progress(progress(self.metrics, total=self._total, queue=queue))
 
     def _warn(self, sentence: str) -> None:
         if self._listeners.warning is not None:

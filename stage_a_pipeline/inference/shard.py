@@ -26,12 +26,14 @@ from stage_a_pipeline.inference.remembered import remembered_outcomes
 from stage_a_pipeline.inference.run_notes import Writer
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.inference.shared_journals import shared_journals
+from stage_a_pipeline.inference.tracing import PhotoSpans, engine_attributes
 from stage_a_pipeline.missions import Mission
 from stage_a_pipeline.photo_source import photo_source
 from stage_a_pipeline.prompts import build_prompt, prompt_hash
 from stage_a_pipeline.records import ImageRef, Outcome
 from stage_a_pipeline.settings import Settings
 from stage_a_pipeline.storage import claim_output
+from stage_a_pipeline.telemetry.spans import ASK_PHOTOS, LOAD_MODEL, REMEMBERED, WAIT_FOR_DEVICE
 
 IMAGE_TRANSFORM: Final[Mapping[DecodeMode, str]] = {
     "exact": "upright-rgb-bicubic/1",
@@ -83,8 +85,8 @@ class ShardTask:
         return sorted({ref.group.mission for ref in self.refs})
 
 
-_NOT_OF_THE_ANSWERS: Final = {"grpo", "reassembly", "report"}
-"""Sections about what is made of the delivered file later, or about other data."""
+_NOT_OF_THE_ANSWERS: Final = {"automation", "grpo", "reassembly", "report", "telemetry"}
+"""Sections about what starts runs, who watches, what is made of the delivered file later, or other data."""
 
 
 def plan_run(recipe: Recipe, settings: Settings) -> RunPlan:
@@ -156,8 +158,8 @@ def run_shard(
         journal = held.enter_context(Journal(work / "journal", task.name, task.missions))
         held.callback(_tell, journal.notices, warn)
         _tell(journal.notices, warn)
-        metrics = ShardMetrics()
-        for outcome in remembered_outcomes(
+        metrics, span = ShardMetrics(), listeners.span
+        known = remembered_outcomes(
             task.refs,
             journal,
             task.recipes,
@@ -166,16 +168,15 @@ def run_shard(
             metrics=metrics,
             listeners=listeners,
             photos=photos,
-        ):
-            keep(outcome)
+        )
+        with span.child(REMEMBERED):
+            for outcome in known:
+                keep(outcome)
         if metrics.photos == len(task.refs):
             return metrics
-        if settings.engine.uses_device:
-            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
-            held.enter_context(leased(worker, lease_dir, on_wait=warn, while_waiting=alive))
-        log(f"{len(journal)} answers are remembered; loading {settings.engine.engine} on {worker.device}")
-        engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        engine = held.enter_context(_engine_on_device(task, listeners, log, remembered=len(journal)))
         batching = fitted(batching, engine, task, log)
+        asking = held.enter_context(span.child(ASK_PHOTOS, engine_attributes(settings)))
         scheduler = ShardScheduler(
             engine,
             journal,
@@ -184,12 +185,31 @@ def run_shard(
             batching,
             photos=photos,
             claims=held.enter_context(PhotoClaims(work / "locks" / "photos.claims")),
-            listeners=listeners,
+            listeners=replace(listeners, span=asking),
             metrics=metrics,
+            photo_spans=PhotoSpans(asking, settings.telemetry.photo_sample_ratio),
         )
         for outcome in scheduler.run(task.refs[metrics.photos :]):
             keep(outcome)
         return metrics
+
+
+@contextmanager
+def _engine_on_device(
+    task: ShardTask, listeners: Listeners, log: Callable[[str], None], *, remembered: int
+) -> Iterator[Engine]:
+    """The engine, loaded onto a device that is leased for it."""
+    settings, worker, span = task.settings, task.worker, listeners.span
+    with ExitStack() as held:
+        if settings.engine.uses_device:
+            lease_dir, alive = settings.inference.lease_dir, listeners.watch.alive
+            with span.child(WAIT_FOR_DEVICE):
+                on_wait = listeners.warning or log
+                held.enter_context(leased(worker, lease_dir, on_wait=on_wait, while_waiting=alive))
+        log(f"{remembered} answers are remembered; loading {settings.engine.engine} on {worker.device}")
+        with span.child(LOAD_MODEL, engine_attributes(settings)):
+            engine = held.enter_context(closing(load_engine(settings.engine, worker.device)))
+        yield engine
 
 
 def share_journals(task: ShardTask, tell: Callable[[str], None]) -> AbstractContextManager[None]:

@@ -18,8 +18,8 @@ from stage_a_pipeline.errors import WorkerError
 from stage_a_pipeline.inference.asking import Audience, Listeners
 from stage_a_pipeline.inference.devices import Worker
 from stage_a_pipeline.inference.journal import Ordeal, record_crash
-from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
-from stage_a_pipeline.inference.prometheus import PrometheusFile
+from stage_a_pipeline.inference.metrics import ShardMetrics
+from stage_a_pipeline.inference.prometheus import shown_metrics
 from stage_a_pipeline.inference.shard import ShardTask, claim_missions, run_shard, share_journals
 from stage_a_pipeline.inference.task_files import (
     OutcomeFile,
@@ -28,9 +28,11 @@ from stage_a_pipeline.inference.task_files import (
     read_outcomes,
     write_task,
 )
+from stage_a_pipeline.inference.tracing import shard_trace
 from stage_a_pipeline.inference.worker_process import Death, WorkerProcess
 from stage_a_pipeline.storage import ensure_folder
 from stage_a_pipeline.table_files import StoredTable
+from stage_a_pipeline.telemetry.spans import WORKER, Span
 
 LIVES: Final = 4
 """So many workers in a row may die on a device without ending a photo."""
@@ -64,16 +66,20 @@ def run_task(
     emptied first. `others` are the workers to go on where the task's own device is given up. Raises
     WorkerError when none is left, StoppedError soon after `stop` is set, and what run_shard raises.
     """
-    audience = with_prometheus(audience, task.shard)
     # Held here as well as by the workers: between two of them, no other run may begin.
-    with claim_missions(task.shard), share_journals(task.shard, audience.warning):
+    with (
+        claim_missions(task.shard),
+        share_journals(task.shard, audience.warning),
+        shown_metrics(audience, task.shard) as audience,
+        shard_trace(task.shard, audience.warning) as span,
+    ):
         if not task.shard.settings.inference.worker_processes:
-            return _run_here(task, folder, audience)
+            return _run_here(task, folder, audience, span)
         for place, worker in enumerate([task.shard.worker, *others]):
             if place:
                 audience.warning(f"{worker.key} goes on with shard {task.shard.name}")
             moved = replace(task, shard=replace(task.shard, worker=worker))
-            metrics = _run_on(moved, folder, audience, stop or threading.Event())
+            metrics = _run_on(moved, folder, audience, stop or threading.Event(), span)
             if metrics is not None:
                 return read_outcomes(folder), metrics
     raise WorkerError(
@@ -82,38 +88,29 @@ def run_task(
     )
 
 
-def with_prometheus(audience: Audience, shard: ShardTask) -> Audience:
-    """The audience, and the Prometheus file where the settings ask for one."""
-    folder, told = shard.settings.output.prometheus_dir, audience.progress
-    if folder is None:
-        return audience
-    file = PrometheusFile(folder, shard.name, audience.warning)
-
-    def tell(progress: Progress) -> None:
-        file(progress)
-        if told is not None:
-            told(progress)
-
-    return replace(audience, progress=tell)
-
-
-def _run_here(task: Task, folder: Path, audience: Audience) -> tuple[StoredTable, ShardMetrics]:
+def _run_here(task: Task, folder: Path, audience: Audience, span: Span) -> tuple[StoredTable, ShardMetrics]:
     listeners = Listeners(
-        progress=audience.progress, warning=audience.warning, inputs=inputs_recorder(task.shard)
+        progress=audience.progress, warning=audience.warning, inputs=inputs_recorder(task.shard), span=span
     )
     with OutcomeFile(ensure_folder(folder)) as outcomes:
         metrics = run_shard(task.shard, listeners=listeners, log=audience.log, keep=outcomes.add)
     return read_outcomes(folder), metrics
 
 
-def _run_on(task: Task, folder: Path, audience: Audience, stop: threading.Event) -> ShardMetrics | None:
+def _run_on(
+    task: Task, folder: Path, audience: Audience, stop: threading.Event, span: Span
+) -> ShardMetrics | None:
     """The metrics of the finished shard, or None when the device is given up."""
 
     def live() -> ShardMetrics | Death:
         shutil.rmtree(folder, ignore_errors=True)
-        write_task(folder, task)
-        with WorkerProcess(folder, task.shard.settings.inference.stall_seconds, stop) as process:
-            return process.listen(audience)
+        with span.child(WORKER, {"stage_a.device": task.shard.worker.key}) as life:
+            write_task(folder, replace(task, traceparent=life.traceparent))
+            with WorkerProcess(folder, task.shard.settings.inference.stall_seconds, stop) as process:
+                end = process.listen(audience)
+            if isinstance(end, Death):
+                life.fail("worker_died")
+            return end
 
     return outlive(task.shard, live, audience, where=task.shard.worker.key)
 

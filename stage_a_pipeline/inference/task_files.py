@@ -38,10 +38,11 @@ _OUTCOMES: Final = "outcomes.arrow"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A shard, and the sampled groups that its places refer to."""
+    """A shard, the sampled groups that its places refer to, and the span that its work belongs to."""
 
     shard: ShardTask
     groups: Sequence[Group]
+    traceparent: str | None = None
 
 
 def write_task(folder: Path, task: Task) -> None:
@@ -56,8 +57,10 @@ def write_task(folder: Path, task: Task) -> None:
         "device": shard.worker.device,
         "ordinal": shard.worker.ordinal,
         "run_id": shard.run_id,
-        "settings": shard.settings.model_dump(mode="json"),
+        # A worker starts no runs, and needs none of their secrets.
+        "settings": shard.settings.model_dump(mode="json", exclude={"automation"}),
         "fingerprints": {mission: recipe.fingerprint for mission, recipe in shard.recipes.items()},
+        "traceparent": task.traceparent,
     }
     with atomic_write(folder / _TASK) as text:
         json.dump(described, text, ensure_ascii=False, indent=2)
@@ -76,7 +79,8 @@ def read_task(folder: Path) -> Task:
     groups = tuple(groups_from_table(table))
     refs = shard_from_table(places, groups)
     worker = Worker(described["device"], described["ordinal"])
-    return Task(ShardTask(described["name"], refs, worker, recipes, settings, described["run_id"]), groups)
+    shard = ShardTask(described["name"], refs, worker, recipes, settings, described["run_id"])
+    return Task(shard, groups, described["traceparent"])
 
 
 class OutcomeFile:

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from stage_a_pipeline.inference.journal import Ordeal
 from stage_a_pipeline.inference.metrics import Progress, ShardMetrics
 from stage_a_pipeline.inference.shard import ShardTask, run_shard
 from stage_a_pipeline.inference.task_files import OutcomeFile, inputs_recorder, read_task
+from stage_a_pipeline.inference.tracing import worker_trace
 
 _BEAT_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 8.0
@@ -118,11 +119,13 @@ def listeners_on(channel: Channel, task: ShardTask, watch: Watch) -> Listeners:
 
 
 def _run_shard(folder: Path, channel: Channel, watch: Watch) -> ShardMetrics:
-    task = read_task(folder).shard
-    with OutcomeFile(folder) as outcomes:
+    told = read_task(folder)
+    task, listeners = told.shard, listeners_on(channel, told.shard, watch)
+    tracing = worker_trace(task, told.traceparent, listeners.warning or (lambda _: None))
+    with tracing as span, OutcomeFile(folder) as outcomes:
         return run_shard(
             task,
-            listeners=listeners_on(channel, task, watch),
+            listeners=replace(listeners, span=span),
             log=lambda sentence: channel.send("log", sentence=sentence),
             keep=outcomes.add,
         )

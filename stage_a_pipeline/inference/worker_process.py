@@ -147,7 +147,7 @@ class WorkerProcess:
                 case "end":
                     in_hand.pop(message["name"], None)
                 case "progress":
-                    progress = Progress(message["total"], ShardMetrics(**message["metrics"]))
+                    progress = Progress.from_mapping(message)
                     # A rejected photo is asked again by the next worker: it gets the shard nowhere.
                     finished = progress.done - progress.metrics.reused - progress.metrics.rejected
                     if progress.metrics.inferred:

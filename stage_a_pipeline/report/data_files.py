@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,14 +28,9 @@ class Facets:
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, str], int] = {}
 
-    def numbers_of(self, photos: Iterable[ReportPhoto]) -> list[int]:
-        """The facets of a group's photos, rising."""
-        found = {
-            self._numbers.setdefault(facet, len(self._numbers))
-            for photo in photos
-            for facet in _facets_of(photo)
-        }
-        return sorted(found)
+    def numbers_of(self, facets: Iterable[tuple[str, str]]) -> list[int]:
+        """The numbers of a group's facets, rising: attribute and value, or 类别 and a category."""
+        return sorted({self._numbers.setdefault(facet, len(self._numbers)) for facet in facets})
 
     def to_json(self) -> list[dict[str, object]]:
         """Per attribute, in the vocabulary's order, its values with their numbers."""
@@ -109,13 +105,27 @@ def script_json(value: object) -> str:
     return _DANGEROUS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)
 
 
+def digest_of(folder: Path) -> str:
+    """A name for a folder of scripts that is another one whenever their content is."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def without_folder(detail: str, name: str) -> str:
+    """A sentence about the photo of that name without the folder in which it lay."""
+    return re.sub(rf"\S*/{re.escape(name)}", lambda _: name, detail)
+
+
 def _group_to_json(group: ReportGroup, names: Sequence[str | None], facets: Facets) -> Mapping[str, object]:
     told = {
         "id": group.group_id,
         "label": group.label,
         "folder": group.folder,
         "reasons": list(group.fail_reasons),
-        "facets": facets.numbers_of(group.photos),
+        "facets": facets.numbers_of(facet for photo in group.photos for facet in _facets_of(photo)),
         "photos": [
             _photo_to_json(photo, thumbnail) for photo, thumbnail in zip(group.photos, names, strict=True)
         ],
@@ -135,7 +145,7 @@ def _without_folder(detail: str, photo: ReportPhoto) -> str:
     """The sentence without the folder of this machine, which is nobody's business elsewhere."""
     if photo.place is not None:
         return detail.replace(f"{photo.place.parent}/", "")
-    return re.sub(rf"\S*/{re.escape(photo.name)}", lambda _: photo.name, detail)
+    return without_folder(detail, photo.name)
 
 
 def _facets_of(photo: ReportPhoto) -> Iterator[tuple[str, str]]:

@@ -47,14 +47,14 @@ def report_groups(
 
     Groups of the tree that are in neither file were not sampled, and are left out.
     """
-    folders = _Folders(tree)
+    folders = GroupFolders(tree)
     for record in records:
         yield _delivered(record, folders.take(record.label, record.group_id, record.images))
     for lines in _by_group(rejected):
         yield _lost(lines, folders)
 
 
-class _Folders:
+class GroupFolders:
     """Groups of the tree, found by what files tell of them. An id may stand for several folders."""
 
     def __init__(self, tree: Iterable[Group]) -> None:
@@ -83,7 +83,7 @@ def _delivered(record: GroupRecord, group: Group | None) -> ReportGroup:
     )
 
 
-def _lost(lines: list[RejectedLine], folders: _Folders) -> ReportGroup:
+def _lost(lines: list[RejectedLine], folders: GroupFolders) -> ReportGroup:
     first = lines[0]
     group = folders.take(first.label, first.group_id, tuple(line.image for line in lines))
     if group is None:

@@ -16,7 +16,7 @@ from stage_a_pipeline.photo_source import PhotoSource
 from stage_a_pipeline.places import Place
 from stage_a_pipeline.records import Group
 from stage_a_pipeline.rejected_lines import read_rejected_lines
-from stage_a_pipeline.report.data_files import GroupScripts, write_script
+from stage_a_pipeline.report.data_files import GroupScripts, digest_of, write_script
 from stage_a_pipeline.report.frequencies import LEAST_DIFFERENCE, SIGNIFICANCE
 from stage_a_pipeline.report.groups import ReportGroup, report_groups
 from stage_a_pipeline.report.interface import Language
@@ -24,6 +24,7 @@ from stage_a_pipeline.report.pages import render_page, write_static
 from stage_a_pipeline.report.statistics import Statistics, StatisticsCounter
 from stage_a_pipeline.report.thumbnails import FOLDER, ThumbnailRecipe, Thumbnails
 from stage_a_pipeline.settings import Settings
+from stage_a_pipeline.settings_layers import path_settings
 from stage_a_pipeline.storage import (
     child_path,
     claim_output,
@@ -131,7 +132,7 @@ class MissionReport:
             scripts.write(counter.watch(self._groups(tree)))
             rejections = [f"{lost.stage}/{lost.reason}" for lost in counter.result().lost]
             write_script(unfinished / _INDEX, "describe", [self._description(scripts, rejections)])
-            name = _digest_of(unfinished)
+            name = digest_of(unfinished)
             target = ensure_folder(self.folder / DATA) / name
             with output_errors(target):
                 if not target.exists():
@@ -181,7 +182,7 @@ class MissionReport:
             significance=SIGNIFICANCE,
             figures={key: figures.get(key, 0) for key in FIGURES} if figures else {},
             fingerprint=manifest.fingerprint,
-            made_with=sorted([*_flat(manifest.settings), *manifest.versions.items()]),
+            made_with=sorted([*_made_with(manifest.settings), *manifest.versions.items()]),
             warnings=notices,
         )
 
@@ -190,14 +191,6 @@ class MissionReport:
             for old in (self.folder / DATA).iterdir():
                 if old.name != Path(data).name:
                     shutil.rmtree(old)
-
-
-def _digest_of(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _differences(paths: OutputPaths, manifest: Manifest) -> Iterator[Notice]:
@@ -218,10 +211,11 @@ def _sha256(path: Place) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flat(settings: Mapping[str, object], section: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as `section.key` and text."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{section}{key}.")
-        else:
-            yield f"{section}{key}", str(value)
+def _made_with(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Settings as `section.key` and text, but for where things and servers are: nobody else's business."""
+    for section, keys in settings.items():
+        places = path_settings(Settings, section)
+        for key, value in keys.items() if isinstance(keys, Mapping) else ():
+            text = str(value)
+            if key not in places and "://" not in text:
+                yield f"{section}.{key}", Path(text).name if text.startswith(("/", "~")) else text

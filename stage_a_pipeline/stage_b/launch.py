@@ -38,7 +38,7 @@ def run_training(settings: Settings, audience: TrainingAudience, *, run_id: str)
     """
     require_extra(settings.grpo)
     with temporary_file() as task:
-        told = {"settings": settings.model_dump(mode="json"), "run_id": run_id}
+        told = {"settings": settings.model_dump(mode="json", exclude={"automation"}), "run_id": run_id}
         task.write_text(json.dumps(told), "utf-8")
         with _started(_command(settings, task), _environment(settings)) as process:
             found = _listen(process, audience)

@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS
+from stage_a_pipeline.defs.jobs import ASSETS
+from stage_a_pipeline.defs.launch import CHECKS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.places import Place
 from tests.conftest import MISSION

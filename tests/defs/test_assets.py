@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 import xlsxwriter
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_resources
+from stage_a_pipeline.defs.jobs import ASSETS, MISSION_JOB
+from stage_a_pipeline.defs.launch import CHECKS, default_resources
 from stage_a_pipeline.defs.partitions import MISSIONS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.errors import (

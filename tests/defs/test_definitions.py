@@ -13,6 +13,7 @@ CHAIN = [
     "enriched_records",
     "stage_a_jsonl",
 ]
+BESIDE = ["stage_a_report", "stage_a_evaluation"]
 REASSEMBLY = ["reassembled_object", "model_comparison"]
 STAGE_B = ["stage_b_dataset", "stage_b_adapter", "stage_b_evaluation"]
 
@@ -24,7 +25,7 @@ def test_definitions_load_and_validate():
 def test_the_assets_and_their_order():
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        *CHAIN, *STAGE_B, *REASSEMBLY, "fail_reasons", "stage_a_evaluation",
+        *CHAIN, *STAGE_B, *REASSEMBLY, "fail_reasons", *BESIDE,
     }  # fmt: skip
     for upstream, downstream in itertools.pairwise([*CHAIN, *STAGE_B]):
         assert dg.AssetKey(upstream) in graph.get(dg.AssetKey(downstream)).parent_keys
@@ -38,7 +39,7 @@ def test_the_assets_and_their_order():
 
 def test_missions_are_the_partitions():
     graph = defs.resolve_asset_graph()
-    for key in (*CHAIN, "stage_a_evaluation"):
+    for key in (*CHAIN, *BESIDE):
         partitions = graph.get(dg.AssetKey(key)).partitions_def
         assert partitions is not None
         assert partitions.get_partition_keys() == list(load_missions())
@@ -52,21 +53,36 @@ def test_data_sets_are_partitions_that_come_and_go():
         partitions = graph.get(dg.AssetKey(key)).partitions_def
         assert isinstance(partitions, dg.DynamicPartitionsDefinition)
         assert partitions.name == "data_sets"
-    assert [sensor.name for sensor in defs.sensors] == ["new_data_sets"]
+
+
+def test_sensors_and_schedules_are_off_unless_the_settings_say_otherwise():
+    """All but the one that writes down failures."""
+    sensors = {sensor.name: sensor.default_status.value for sensor in defs.sensors}
+    assert sensors == {
+        "new_or_changed_groups": "STOPPED",
+        "automation_conditions": "STOPPED",
+        "new_data_sets": "STOPPED",
+        "incidents": "RUNNING",
+    }
+    assert {schedule.name: schedule.default_status.value for schedule in defs.schedules} == {
+        "nightly": "STOPPED"
+    }
 
 
 def test_the_missions_job_trains_nothing_and_nothing_trains_by_itself():
     jobs = {
         name: {key.to_user_string() for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
-        for name in ("stage_a_mission", "stage_b", "reassembly")
+        for name in ("stage_a_mission", "stage_a_all", "stage_b", "reassembly")
     }
     assert jobs == {
-        "stage_a_mission": {*CHAIN, "fail_reasons", "stage_a_evaluation"},
+        "stage_a_mission": {*CHAIN, "fail_reasons", *BESIDE},
+        "stage_a_all": {*CHAIN, "fail_reasons", *BESIDE},
         "stage_b": set(STAGE_B),
         "reassembly": set(REASSEMBLY),
     }
     graph = defs.resolve_asset_graph()
-    assert not any(graph.get(key).automation_condition for key in graph.get_all_asset_keys())
+    by_themselves = [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition]
+    assert {key.to_user_string() for key in by_themselves} == {*CHAIN[1:], *BESIDE}
 
 
 def test_contract_checks_block_and_warnings_do_not():
@@ -93,7 +109,27 @@ def test_contract_checks_block_and_warnings_do_not():
     }  # fmt: skip
 
 
-def test_every_asset_says_what_it_is():
+def test_every_page_says_what_it_holds_where_it_lies_and_what_to_do():
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
-        assert (graph.get(key).description or "").strip(), key
+        node = graph.get(key)
+        for said in ("**Where:** `", "**When it fails:**"):
+            assert said in (node.description or ""), key
+        assert node.owners == ["team:quality"]
+        assert node.kinds
+        assert {"domain", "step"} <= set(node.tags)
+        assert node.code_version
+        assert node.group_name == node.tags["domain"]
+
+
+def test_pages_of_tables_and_of_the_delivered_file_list_their_columns():
+    graph = defs.resolve_asset_graph()
+    for key in (*CHAIN, "fail_reasons"):
+        schema = schema_of(graph, key)
+        assert all(column.name and column.type for column in schema.columns), key
+    written = ["group_id", "mission", "label", "images", "per_image"]
+    assert [column.name for column in schema_of(graph, "stage_a_jsonl").columns][:5] == written
+
+
+def schema_of(graph, name):
+    return graph.get(dg.AssetKey(name)).metadata["dagster/column_schema"]

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from stage_a_pipeline.defs.by_mission import Tables
-from stage_a_pipeline.defs.io_managers import ParquetStore, column_schema
+from stage_a_pipeline.defs.column_schemas import column_schema
+from stage_a_pipeline.defs.io_managers import ParquetStore
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.table_schemas import GROUPS
 from stage_a_pipeline.tables import table_metadata, with_metadata
@@ -55,3 +56,25 @@ def test_columns_carry_their_descriptions():
     columns = {column.name: column for column in column_schema(GROUPS).columns}
     assert columns["images"].description == "file names in natural order"
     assert columns["images"].constraints.nullable is False
+
+
+def test_several_partitions_come_back_in_their_order_whatever_process_reads_them(tmp_path):
+    """A set has another order in each process of a run, which took that for other groups."""
+    keys = [f"mission {number}" for number in (3, 1, 4, 5, 9, 2, 6, 8)]
+    partitions = dg.StaticPartitionsDefinition(keys)
+    together = dg.BackfillPolicy.single_run()
+    seen = []
+
+    @dg.asset(partitions_def=partitions, backfill_policy=together)
+    def numbers() -> Tables:
+        return dict.fromkeys(keys, TABLE)
+
+    @dg.asset(partitions_def=partitions, backfill_policy=together)
+    def read_back(numbers: Tables) -> Tables:
+        seen.extend(numbers)
+        return numbers
+
+    store = ParquetStore(settings=SettingsResource(output={"output_dir": str(tmp_path)}), folder="tables")
+    span = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    assert dg.materialize([numbers, read_back], tags=span, resources={"io_manager": store}).success
+    assert seen == keys

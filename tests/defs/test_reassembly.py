@@ -21,7 +21,7 @@ from PIL import Image
 
 from stage_a_pipeline.defs import data_sets
 from stage_a_pipeline.defs.data_sets import new_data_sets
-from stage_a_pipeline.defs.launch import REASSEMBLY_ASSETS
+from stage_a_pipeline.defs.jobs import REASSEMBLY_ASSETS
 from stage_a_pipeline.defs.reassembly_checks import check_objects
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.demo.scan import write_demo_scan

@@ -3,7 +3,8 @@
 import dagster as dg
 import pytest
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, MISSION_JOB, default_resources
+from stage_a_pipeline.defs.jobs import ASSETS, MISSION_JOB
+from stage_a_pipeline.defs.launch import CHECKS, default_resources
 from stage_a_pipeline.defs.partitions import MISSIONS
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.jsonl import output_paths

@@ -13,7 +13,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from stage_a_pipeline.defs.launch import ASSETS, CHECKS, STAGE_B_ASSETS, STAGE_B_CHECKS
+from stage_a_pipeline.defs.jobs import ASSETS, STAGE_B_ASSETS
+from stage_a_pipeline.defs.launch import CHECKS, STAGE_B_CHECKS
 from stage_a_pipeline.defs.resources import LogProgress, SettingsResource
 from stage_a_pipeline.defs.stage_b import stage_b_dataset
 from stage_a_pipeline.demo.tree import write_demo_tree

@@ -21,7 +21,7 @@ import pytest
 from stage_a_pipeline.jsonl import output_paths
 from stage_a_pipeline.stage_b.run_folder import RunFolder
 from stage_a_pipeline.storage import device_lease
-from tests.conftest import BRACKETS, write_groups
+from tests.conftest import BRACKETS, MISSION, write_groups
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ASSETS = [
@@ -88,6 +88,7 @@ def wait_until_up(server: Server, process: subprocess.Popen, log: Path, seconds:
 def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ui")
     write_groups(folder / "in", BRACKETS, {"fail": [2, 1], "pass": [3]})
+    write_groups(folder / "in", MISSION, {"fail": [1], "pass": [2]}, first_seed=70)
     (folder / "settings.toml").write_text(
         f'[discovery]\ninput_root = "{folder}/in"\n[output]\noutput_dir = "{folder}/out"\n'
         f'[engine]\nengine = "fake"\nbatch_size = 4\n[inference]\nlease_dir = "{folder}/leases"\n'
@@ -300,25 +301,60 @@ def test_a_re_execution_from_failure_runs_the_failed_shard_only(server, workplac
     assert output_paths(workplace / "again", BRACKETS).jsonl.exists()
 
 
-@pytest.mark.browser
-def test_the_asset_page_shows_the_partition_and_its_figures(materialised, workplace):
+@pytest.fixture
+def page():
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
     from playwright.sync_api import sync_playwright
 
-    partition = urllib.parse.quote(BRACKETS)
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         chromium = playwright.chromium.launch(executable_path=browser, args=arguments)
         page = chromium.new_page(viewport={"width": 1500, "height": 1100})
-        page.goto(f"{materialised.url}/assets/stage_a_summaries?view=partitions&partition={partition}")
-        page.get_by_text("images_per_second").first.wait_for(timeout=60_000)
-        page.get_by_text(BRACKETS).first.wait_for()
-        page.goto(f"{materialised.url}/assets/stage_a_jsonl?view=partitions&partition={partition}")
-        page.get_by_text(f"{BRACKETS}_stage_a.jsonl").first.wait_for(timeout=60_000)
-        page.screenshot(path=str(workplace / "stage_a_jsonl.png"))
+        page.set_default_timeout(60_000)
+        yield page
         chromium.close()
+
+
+@pytest.mark.browser
+def test_by_clicks_a_mission_is_materialised_watched_its_check_opened_and_a_photo_looked_at(
+    server, workplace, page
+):
+    page.goto(f"{server.url}/locations/stage_a_pipeline.definitions/jobs/stage_a_mission")
+    page.get_by_role("button", name="Materialize all").first.click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_text(MISSION, exact=True).locator("visible=true").last.click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Launch 1 run").click()
+
+    page.locator("a[href^='/runs/']:visible").first.click()
+    page.wait_for_url("**/runs/*")
+    page.get_by_placeholder("Filter…").fill("of 3 photos")
+    page.get_by_text("photos/s").first.wait_for()
+    page.get_by_text("Success", exact=True).first.wait_for()
+
+    page.goto(f"{server.url}/assets/stage_a_jsonl?view=checks")
+    page.get_by_text("counts_agree").first.click()
+    page.get_by_text("2 discovered = 0 sampled out + 2 written + 0 rejected; 2 lines").first.wait_for()
+
+    partition = urllib.parse.quote(MISSION)
+    page.goto(f"{server.url}/assets/sampled_groups?view=partitions&partition={partition}")
+    page.get_by_text("[Show Markdown]").first.click()
+    photo = page.locator("img[alt=photo]").first
+    photo.wait_for()
+    assert photo.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+@pytest.mark.browser
+def test_the_asset_page_shows_the_partition_and_its_figures(materialised, workplace, page):
+    partition = urllib.parse.quote(BRACKETS)
+    page.goto(f"{materialised.url}/assets/stage_a_summaries?view=partitions&partition={partition}")
+    page.get_by_text("images_per_second").first.wait_for()
+    page.get_by_text(BRACKETS).first.wait_for()
+    page.goto(f"{materialised.url}/assets/stage_a_jsonl?view=partitions&partition={partition}")
+    page.get_by_text(f"{BRACKETS}_stage_a.jsonl").first.wait_for()
+    page.screenshot(path=str(workplace / "stage_a_jsonl.png"))
 
 
 def test_the_demo_s_interface_stops_with_its_command_and_leaves_nothing_running(workplace, monkeypatch):

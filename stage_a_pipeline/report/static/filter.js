@@ -2,7 +2,7 @@
 "use strict";
 
 report.filter = (() => {
-  const FIELDS = ["text", "label", "state", "category", "value", "rejection"];
+  const FIELDS = [...document.querySelectorAll("form.filter [name]")].map((field) => field.name);
 
   /** What is searched of a group, in lower case; made once. */
   const searchable = (group) => {

@@ -209,6 +209,8 @@
     }
     if (document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && event.target.matches(".group")) {
+      // The same key would press the dialog's button next.
+      event.preventDefault();
       const first = event.target.querySelector("button.enlarge");
       if (first) enlarge(first);
     } else if (keys[event.key]) {

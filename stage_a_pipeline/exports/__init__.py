@@ -1,0 +1,1 @@
+"""Delivered missions in the formats of other tools."""
