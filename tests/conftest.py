@@ -67,7 +67,7 @@ _LONGEST: Final = (
     "defs/test_stage_b",
     "bench/test_engines",
 )
-"""Files that take three quarters of a minute and more. One that begins last keeps the other processes waiting."""
+"""Files that take most of a minute and more. One that begins last keeps the other processes waiting."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
