@@ -51,21 +51,23 @@ def write_groups(
 
 
 _LONGEST: Final = (
-    "faults/test_kills",
-    "test_command_line",
-    "defs/test_real_checkpoint",
-    "bench/test_engines",
-    "test_benchmarks",
-    "cluster/test_run",
     "defs/test_user_interface",
+    "test_command_line",
+    "cluster/test_run",
+    "docs/test_commands",
     "faults/test_stores",
-    "faults/test_workers",
-    "faults/test_stage_b_faults",
-    "faults/test_postgres",
     "deploy/test_services",
+    "defs/test_real_checkpoint",
+    "faults/test_kills",
+    "faults/test_workers",
+    "faults/test_postgres",
+    "faults/test_stage_b_faults",
+    "test_benchmarks",
     "demo/test_checkpoint",
+    "defs/test_stage_b",
+    "bench/test_engines",
 )
-"""Files that take a minute and more. One that begins last keeps the other processes waiting."""
+"""Files that take most of a minute and more. One that begins last keeps the other processes waiting."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

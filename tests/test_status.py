@@ -30,6 +30,7 @@ def overrides(workplace, **engine) -> dict[str, dict[str, object]]:
     return {
         "discovery": {"input_root": str(workplace / "in")},
         "engine": {"engine": "fake", **engine},
+        "inference": {"lease_dir": str(workplace / "leases"), "worker_processes": False},
         "output": {"output_dir": str(workplace / "out")},
     }
 

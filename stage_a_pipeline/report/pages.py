@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,8 @@ def address(**wanted: str) -> str:
     return f"#{urlencode(wanted, errors='replace')}"
 
 
+# Templates are compiled once, not for every page.
+@cache
 def _environment(language: Language) -> Environment:
     environment = Environment(
         loader=PackageLoader(_PACKAGE),

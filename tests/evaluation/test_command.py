@@ -1,4 +1,7 @@
-"""`stage-a evaluate` as people type it: real processes, rendered photos, the built-in checkpoint."""
+"""`stage-a evaluate` as people type it: a real process, rendered photos, the built-in checkpoint.
+
+What a process of its own adds nothing to is run in this one.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,24 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
+# Partitions are read from the settings when this is imported: here, no test has set any.
+import stage_a_pipeline.defs.launch  # noqa: F401
+from stage_a_pipeline.cli import main
 from stage_a_pipeline.demo.tree import write_demo_tree
 from stage_a_pipeline.inference.journal import count_answers
 from tests.conftest import BRACKETS, MISSION, write_groups
 
 STAGE_A = str(Path(sys.executable).with_name("stage-a"))
-SETTINGS = '[engine]\nbatch_size = 8\nmax_new_tokens = 256\n[inference]\nlease_dir = "leases"\n'
-FAKE = (
-    '[engine]\nengine = "fake"\nbatch_size = 2\nfake_faults = "faults.toml"\n[inference]\nlease_dir = "l"\n'
-)
+HERE = '[inference]\nlease_dir = "leases"\nworker_processes = false\n'
+SETTINGS = f"[engine]\nbatch_size = 8\nmax_new_tokens = 256\n{HERE}"
+FAKE = f'[engine]\nengine = "fake"\nbatch_size = 2\nfake_faults = "faults.toml"\n{HERE}'
 
 
 def start(workplace: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -37,20 +44,27 @@ def start(workplace: Path, *options: str, **environment: str) -> subprocess.Pope
 
 
 def evaluate(workplace: Path, *options: str, **environment: str) -> tuple[int, str]:
-    process = start(workplace, *options, **environment)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output
+    """The command in this process, without the seconds that one takes to start."""
+    return here(workplace, "evaluate", *options, **environment)
+
+
+def here(workplace: Path, command: str, *options: str, **environment: str) -> tuple[int, str]:
+    with chdir(workplace):
+        runner = CliRunner(env={"COLUMNS": "100", **environment})
+        done = runner.invoke(main, [command, "--settings", "settings.toml", *options])
+    return done.exit_code, done.output
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     """A rendered tree with one broken photo, evaluated once with everything that can be asked for."""
     workplace = tmp_path_factory.mktemp("evaluation")
-    tree = write_demo_tree(workplace / "tree", missions=[MISSION, BRACKETS], groups=4, seed=78, broken=1)
+    tree = write_demo_tree(workplace / "tree", missions=[MISSION, BRACKETS], groups=3, seed=78, broken=1)
     (workplace / "settings.toml").write_text(SETTINGS)
     files = ("--json", "scores.json", "--picture", "confusions.svg")
-    code, output = evaluate(workplace, "--root", "tree", "--verdicts", *files)
-    assert code == 0, output[-3000:]
+    process = start(workplace, "--root", "tree", "--verdicts", *files)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
     return workplace, tree, output
 
 
@@ -99,12 +113,9 @@ def test_a_second_call_asks_nothing_and_says_the_same(rendered):
 
 def test_what_the_pipeline_has_answered_is_not_asked_again(rendered):
     workplace, _, _ = rendered
-    done = subprocess.run(
-        [STAGE_A, "materialize", "--mission", MISSION, "--settings", "settings.toml"],
-        cwd=workplace, env=os.environ | {"STAGE_A_INPUT_ROOT": "tree", "STAGE_A_OUTPUT_DIR": "pipeline"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    places = {"STAGE_A_INPUT_ROOT": "tree", "STAGE_A_OUTPUT_DIR": "pipeline"}
+    code, output = here(workplace, "materialize", "--mission", MISSION, **places)
+    assert code == 0, output
     (journal,) = (workplace / "pipeline" / "work" / "journal").rglob("*.jsonl")
     before = journal.read_bytes()
     options = ("--root", "tree", "--mission", MISSION, "--json", "mission.json")
@@ -134,6 +145,8 @@ def faked(tmp_path):
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(faked):
     (faked / "faults.toml").write_text("seconds_per_photo = 0.2\n")
+    settings = (faked / "settings.toml").read_text("utf-8")
+    (faked / "settings.toml").write_text(settings.replace("worker_processes = false\n", ""), "utf-8")
     interrupted = start(faked)
     journal = faked / "output" / "work" / "journal" / MISSION
     deadline = time.monotonic() + 60

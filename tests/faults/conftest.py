@@ -52,6 +52,7 @@ class Workplace:
         self.asked_file = folder / "asked.txt"
         self.faults_file = folder / "faults.toml"
         self.settings_file = folder / "settings.toml"
+        self._settings_here = folder / "settings_here.toml"
         self._monkeypatch = monkeypatch
         self._started: list[psutil.Popen] = []
         self.configure()
@@ -68,7 +69,11 @@ class Workplace:
         for section, values in sections.items():
             settings[section] = settings.get(section, {}) | dict(values)
         self.out = self.folder / settings["output"]["output_dir"]
-        self.settings_file.write_text(
+        self._write(self.settings_file, settings)
+        self._write(self._settings_here, settings | {"inference": HERE | settings["inference"]})
+
+    def _write(self, file: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        file.write_text(
             "".join(
                 f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
                 for section, values in settings.items()
@@ -95,9 +100,13 @@ class Workplace:
         """`stage-a materialize` from start to end, in a process of its own."""
         return finish(self.start())
 
-    def run_here(self) -> Ended:
-        """The same in this process, without the seconds that a process takes to start."""
-        self._monkeypatch.setenv(SETTINGS_VARIABLE, str(self.settings_file))
+    def run_here(self, *, workers: bool = False) -> Ended:
+        """The same in this process, without the seconds that a process takes to start.
+
+        Nor is one started for each device, unless the settings ask for it, or `workers` are what it is about.
+        """
+        chosen = self.settings_file if workers else self._settings_here
+        self._monkeypatch.setenv(SETTINGS_VARIABLE, str(chosen))
         self._monkeypatch.chdir(self.folder)
         result = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["materialize", "--mission", MISSION])
         return Ended(result.exit_code, _on_one_line(result.output))

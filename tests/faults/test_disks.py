@@ -10,7 +10,7 @@ FULL = "cannot be written: No space left on device"
 
 def test_a_disk_that_fills_up_under_the_journal_is_named_and_loses_nothing(workplace, undisturbed):
     with mounted(workplace.out / "work" / "journal", "size=8k") as disk:
-        ended = workplace.run_here()
+        ended = workplace.run_here(workers=True)
         assert ended.code == 1
         told = f"work/journal/{MISSION}/cpu.jsonl {FULL}; free space or check the folder, then run again"
         assert told in ended.output
@@ -27,7 +27,7 @@ def test_a_disk_that_fills_up_under_the_journal_is_named_and_loses_nothing(workp
 
 def test_a_disk_that_is_too_small_for_the_file_is_named_and_no_answer_is_lost(workplace, undisturbed):
     with mounted(workplace.out, "size=4k") as disk, mounted(workplace.out / "work", "size=8m"):
-        ended = workplace.run_here()
+        ended = workplace.run_here(workers=True)
         assert ended.code == 1
         assert f"{workplace.jsonl.name} {FULL}; free some space or choose a folder on another disk" in (
             ended.output
@@ -44,7 +44,7 @@ def test_a_disk_that_is_too_small_for_the_file_is_named_and_no_answer_is_lost(wo
 def test_a_disk_that_is_full_from_the_start_is_named(workplace):
     with mounted(workplace.out, "size=64k") as disk:
         (disk / "filler").write_bytes(b"x" * 60_000)
-        ended = workplace.run_here()
+        ended = workplace.run_here(workers=True)
         assert ended.code == 1
         assert f"{disk}/work/" in ended.output
         assert FULL in ended.output

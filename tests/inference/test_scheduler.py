@@ -7,7 +7,6 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from PIL import Image as Pillow
 
 from stage_a_pipeline.discovery import discover_groups
 from stage_a_pipeline.engines.base import Completion, GenerationOptions
@@ -266,16 +265,15 @@ def test_at_most_two_batches_of_decoded_photos_exist(tmp_path, refs, monkeypatch
 
     root = write_groups(tmp_path / "many", MISSION, {"fail": [3] * 20})
     many = deal_out(enumerate(discover_groups(root, MISSION).groups), shards=1, mode="per_group")[0]
-    alive, most, lock = set(), 0, threading.Lock()
+    alive, most, lock = [], 0, threading.Lock()
     decode = photos_ahead.decode_photo
 
     def counted(*args, **kwargs):
         nonlocal most
         image = decode(*args, **kwargs)
         with lock:
-            alive.add(id(image))
-            gc_alive = [o for o in gc.get_objects() if issubclass(type(o), Pillow.Image) and id(o) in alive]
-            most = max(most, len(gc_alive))
+            alive.append(weakref.ref(image))
+            most = max(most, sum(each() is not None for each in alive))
         return image
 
     monkeypatch.setattr(photos_ahead, "decode_photo", counted)
