@@ -118,7 +118,7 @@ def test_groups_are_filtered_and_the_address_keeps_it(watched, report, field, ch
     page.reload()
     assert count(page) == expected
     page.locator("button[type=reset]").click()
-    page.wait_for_function("document.querySelectorAll('.group').length === 20")
+    page.locator(".group").nth(19).wait_for()
     assert count(page) == 51
 
 
@@ -296,10 +296,12 @@ def large(tmp_path_factory):
 def test_ten_thousand_groups_are_paged_and_filtered(watched, large):
     report, folder = large
     assert (report.groups, report.photos, report.photos_without_thumbnail) == (10_000, 30_000, 0)
+    from playwright.sync_api import expect
+
     watched.open(folder / "groups.html")
     page = watched.page
     page.locator(".group").nth(19).wait_for()
-    page.wait_for_function("!document.getElementById('shown').textContent.includes('正在')")
+    expect(page.locator("#shown")).not_to_contain_text("正在", timeout=60_000)
     assert page.locator(".group").count() == 20
     page.locator("[name=label]").select_option("fail")
     assert count(page) == 3334
