@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from stage_a_pipeline.settings import Settings
 
@@ -53,5 +54,10 @@ def missions_of(tags: Mapping[str, str], known: Sequence[str]) -> tuple[str, ...
 
 def tag_run(context: dg.AssetExecutionContext | dg.OpExecutionContext, tags: Mapping[str, str]) -> None:
     """Tag a run whose start knew nothing of its settings: one without a job, or with run config."""
-    if any(context.run.tags.get(name) != value for name, value in tags.items()):
+    if all(context.run.tags.get(name) == value for name, value in tags.items()):
+        return
+    try:
         context.instance.add_run_tags(context.run.run_id, dict(tags))
+    # A database that is busy is no reason to fail a run that could do without its tags.
+    except SQLAlchemyError as error:
+        context.log.warning(f"the run could not be tagged with {dict(tags)}: {type(error).__name__}")
