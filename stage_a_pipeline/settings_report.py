@@ -29,7 +29,7 @@ class ReportSettings(Section):
     thumbnail_pixels: int = Field(480, ge=64, le=2048, description="Longer side of a thumbnail.")
     mask_watermark: bool = Field(
         True,
-        description="Whether `mask_regions` of thumbnails, on Dagster's pages too, are painted over for good.",
+        description="Whether `mask_regions` of thumbnails, on Dagster's pages too, are painted over.",
     )
     mask_regions: tuple[Annotated[Region, Field(strict=False)], ...] = Field(
         ((0.0, 0.86, 1.0, 1.0),),
