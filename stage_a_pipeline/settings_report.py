@@ -28,7 +28,8 @@ class ReportSettings(Section):
     thumbnails: bool = Field(True, description="Whether photos are shown at all.")
     thumbnail_pixels: int = Field(480, ge=64, le=2048, description="Longer side of a thumbnail.")
     mask_watermark: bool = Field(
-        True, description="Whether `mask_regions` of each thumbnail are painted over, past recovery."
+        True,
+        description="Whether `mask_regions` of thumbnails, on Dagster's pages too, are painted over.",
     )
     mask_regions: tuple[Annotated[Region, Field(strict=False)], ...] = Field(
         ((0.0, 0.86, 1.0, 1.0),),
@@ -41,6 +42,11 @@ class ReportSettings(Section):
     workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         "auto", description="Threads that make thumbnails; auto is one per processor, 8 at most."
     )
+
+    @property
+    def covered(self) -> tuple[Region, ...]:
+        """The regions that are painted over in every thumbnail, on Dagster's pages too."""
+        return self.mask_regions if self.mask_watermark else ()
 
     @field_validator("mask_regions")
     @classmethod

@@ -63,7 +63,7 @@ def image_groups(
             **({"skipped_entries": skipped_preview(found.skipped)} if found.skipped else {}),
             "warnings": len(found.warnings),
             "listing": short_hash(listing),
-            "preview": groups_preview(found.groups, photos),
+            "preview": groups_preview(found.groups, photos, covered=loaded.report.covered),
         }
         table = groups_to_table(found.groups, scratch_folder(loaded, context.run.run_id))
         return Made(with_metadata(table, {"listing": short_hash(listing)}), metadata, listing)
@@ -98,7 +98,7 @@ def sampled_groups(
         metadata = {
             **sampled.stats.to_mapping(),
             "photos": sum(len(group.images) for group in sampled.groups),
-            "preview": groups_preview(sampled.groups, photos),
+            "preview": groups_preview(sampled.groups, photos, covered=loaded.report.covered),
         }
         table = groups_to_table(sampled.groups, scratch_folder(loaded, context.run.run_id))
         told = {

@@ -14,6 +14,7 @@ from stage_a_pipeline.folders import Skipped
 from stage_a_pipeline.images import thumbnail_jpeg
 from stage_a_pipeline.photo_source import PhotoSource
 from stage_a_pipeline.records import Group, GroupRecord, Image, Outcome, Rejection
+from stage_a_pipeline.settings_report import Region
 
 _SKIPPED = dg.TableSchema([dg.TableColumn(name) for name in ("path", "reason", "detail")])
 _RECORDS = dg.TableSchema(
@@ -26,25 +27,34 @@ _RECORD_ROWS = 12
 _TEXT_LIMIT = 320
 
 
-def groups_preview(groups: Sequence[Group], photos: PhotoSource) -> dg.MarkdownMetadataValue:
-    """The first groups of each label, with their first photo."""
+def groups_preview(
+    groups: Sequence[Group], photos: PhotoSource, *, covered: Sequence[Region] = ()
+) -> dg.MarkdownMetadataValue:
+    """The first groups of each label, with their first photo, whose `covered` regions are painted over."""
     chosen = [*_first(groups, "fail"), *_first(groups, "pass")]
     rows = (
-        (_thumbnail(group.images[0], photos), plain_text(group.group_id), group.label, str(len(group.images)))
+        (
+            _thumbnail(group.images[0], photos, covered),
+            plain_text(group.group_id),
+            group.label,
+            str(len(group.images)),
+        )
         for group in chosen
     )
     return markdown_table(("photo", "group", "label", "photos"), rows)
 
 
-def outcomes_preview(outcomes: Iterable[Outcome], photos: PhotoSource) -> dg.MarkdownMetadataValue:
-    """Rejected photos first, then some that were summarised."""
+def outcomes_preview(
+    outcomes: Iterable[Outcome], photos: PhotoSource, *, covered: Sequence[Region] = ()
+) -> dg.MarkdownMetadataValue:
+    """Rejected photos first, then some that were summarised; `covered` regions are painted over."""
     outcomes = list(outcomes)
     rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
     summarised = [outcome for outcome in outcomes if not isinstance(outcome, Rejection)]
     shown: list[Outcome] = [*rejected[:OUTCOME_ROWS], *summarised[:OUTCOME_ROWS]]
     rows = (
         (
-            _thumbnail(outcome.ref.image, photos),
+            _thumbnail(outcome.ref.image, photos, covered),
             plain_text(f"{outcome.ref.group.group_id}/{outcome.ref.image.name}"),
             plain_text(_what_became(outcome)),
         )
@@ -131,9 +141,9 @@ def _what_became(outcome: Outcome) -> str:
     return outcome.text or outcome.raw_text
 
 
-def _thumbnail(image: Image, photos: PhotoSource) -> str:
+def _thumbnail(image: Image, photos: PhotoSource, covered: Sequence[Region]) -> str:
     try:
-        encoded = base64.b64encode(thumbnail_jpeg(photos.read(image.path))).decode()
+        small = thumbnail_jpeg(photos.read(image.path), covered=covered)
     except PhotoError as error:
         return f"({error.reason})"
-    return f"![photo](data:image/jpeg;base64,{encoded})"
+    return f"![photo](data:image/jpeg;base64,{base64.b64encode(small).decode()})"

@@ -160,7 +160,9 @@ def merge_shards(
             "groups": groups.num_rows,
             "groups_rejected": count_outcomes(own).groups_rejected,
             "what_became": what_became(mission, own),
-            "outcomes": outcomes_preview(_some_outcomes(own, groups), photo_source(loaded)),
+            "outcomes": outcomes_preview(
+                _some_outcomes(own, groups), photo_source(loaded), covered=loaded.report.covered
+            ),
         }
         return Made(with_metadata(own, plans[mission].to_metadata() | figures), metadata)
 

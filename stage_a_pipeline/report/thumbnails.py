@@ -35,8 +35,7 @@ class ThumbnailRecipe:
     @classmethod
     def of(cls, settings: ReportSettings) -> ThumbnailRecipe:
         """The recipe of these settings."""
-        covered = settings.mask_regions if settings.mask_watermark else ()
-        return cls(settings.thumbnail_pixels, covered, keep_exif=not settings.mask_exif)
+        return cls(settings.thumbnail_pixels, settings.covered, keep_exif=not settings.mask_exif)
 
     def name(self, content_sha256: str) -> str:
         """The file name of the thumbnail of that content; nothing of the photo's own name is in it."""

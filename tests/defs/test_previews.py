@@ -1,9 +1,12 @@
 """Previews show names and answers as text, whatever they hold."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from stage_a_pipeline.defs.previews import (
     attributes_preview,
@@ -42,6 +45,13 @@ def test_a_group_is_one_row_with_a_small_inline_picture(hostile):
     assert (label, count) == ("fail", "1")
     assert "<" not in name
     assert not re.search(r"(?<!\\)[\[\]`!|]", name)
+
+
+def test_regions_of_a_thumbnail_are_painted_over(tmp_path):
+    whole = ((0.0, 0.0, 1.0, 1.0),)
+    ((photo, *_),) = cells(groups_preview([group(tmp_path, "g")], ON_DISK, covered=whole).value)
+    encoded = photo.removeprefix("![photo](data:image/jpeg;base64,").removesuffix(")")
+    assert len(Pillow.open(io.BytesIO(base64.b64decode(encoded))).getcolors()) == 1
 
 
 def test_answers_and_reasons_are_escaped(hostile):
