@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import tomllib
@@ -74,8 +75,12 @@ def test_yaml_can_be_read(block):
 
 
 @pytest.mark.parametrize("block", of("python"))
-def test_python_can_be_read(block):
-    ast.parse(block.text)
+def test_what_python_imports_of_the_project_exists(block):
+    imports = [node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.ImportFrom)]
+    for node in imports:
+        if node.module.startswith("stage_a_pipeline"):
+            module = importlib.import_module(node.module)
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 MADE = [
