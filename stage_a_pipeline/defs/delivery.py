@@ -23,6 +23,7 @@ from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
 from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import MISSIONS, mission_partitions
 from stage_a_pipeline.defs.previews import records_preview
+from stage_a_pipeline.defs.report_files import reports_of_published
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.delivery import deliver_mission, keep_rejections
 from stage_a_pipeline.errors import DiscoveryError, FailureBudgetError, StaleTableError
@@ -159,6 +160,7 @@ def stage_a_jsonl(
         # The step fails, but what was published is told as such, mission by mission.
         for mission in published:
             yield dg.AssetMaterialization(context.asset_key, partition=mission, metadata=metadata[mission])
+        yield from reports_of_published(context, published, sampled_groups, clean_summaries, settings=loaded)
         refuse(left_out, published=list(published))
     for mission, told in metadata.items():
         context.add_asset_metadata(told, partition_key=mission)

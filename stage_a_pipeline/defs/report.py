@@ -9,15 +9,9 @@ from stage_a_pipeline.defs.conditions import WHEN_DEPS_CHANGE
 from stage_a_pipeline.defs.delivery import stage_a_jsonl
 from stage_a_pipeline.defs.pages import page
 from stage_a_pipeline.defs.partitions import mission_partitions
+from stage_a_pipeline.defs.report_files import write_report
 from stage_a_pipeline.defs.resources import SettingsResource
 from stage_a_pipeline.errors import DiscoveryError
-from stage_a_pipeline.photo_source import photo_source
-from stage_a_pipeline.places import absolute
-from stage_a_pipeline.report.figures import figures_from
-from stage_a_pipeline.report.mission import MissionReport
-from stage_a_pipeline.settings import Settings
-from stage_a_pipeline.table_files import Table
-from stage_a_pipeline.tables import groups_from_table, table_metadata
 
 
 @dg.asset(
@@ -39,7 +33,7 @@ def stage_a_report(
     loaded = settings.load()
 
     def write(mission: str) -> dict[str, Any]:
-        return _write(
+        return write_report(
             mission,
             sound(sampled_groups, mission),
             sound(clean_summaries, mission),
@@ -53,18 +47,3 @@ def stage_a_report(
     for mission, metadata in written.items():
         context.add_asset_metadata(metadata, partition_key=mission)
     return dg.MaterializeResult()
-
-
-def _write(mission: str, groups: Table, cleaned: Table, *, settings: Settings, run_id: str) -> dict[str, Any]:
-    report = MissionReport(mission, settings).write(
-        groups_from_table(groups),
-        photo_source(settings),
-        run_id=run_id,
-        figures=figures_from(table_metadata(cleaned)),
-    )
-    return {
-        "report": dg.MetadataValue.path(str(absolute(report.index))),
-        "groups": report.groups,
-        "photos": report.photos,
-        "photos_without_thumbnail": report.photos_without_thumbnail,
-    }

@@ -144,6 +144,11 @@ def test_a_mission_over_its_budget_is_refused_and_the_others_are_published(
         THIRD: "MATERIALIZED",
     }
     assert latest(instance, "stage_a_jsonl")[THIRD]["counts"].value["written"] == 3
+    # Reports of what was published are written although the step failed, and the refused one's stays.
+    reports = latest(instance, "stage_a_report")
+    assert {name: told["groups"].value for name, told in reports.items()} == dict.fromkeys(reports, 3)
+    assert set(reports) == {FIRST, SECOND, THIRD}
+    assert (tmp_path / "out" / "report" / THIRD / "index.html").exists()
 
 
 def test_a_run_whose_missions_are_all_over_their_budget_fails_before_anything_follows(materialise, root):
