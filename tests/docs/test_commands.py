@@ -22,7 +22,7 @@ def pages_to_run():
     for page in PAGES:
         name = str(page.relative_to(ROOT))
         runs = [b for b in blocks_of(page) if b.language in {"sh", "python"} and b.not_run is None]
-        slow = [] if name in QUICK else [pytest.mark.slow, pytest.mark.timeout(2400)]
+        slow = [] if name in QUICK else [pytest.mark.slow]
         if runs:
             found.append(pytest.param(page, id=name, marks=slow))
     return found
@@ -36,6 +36,7 @@ def photos(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("page", pages_to_run())
 def test_every_command_of_the_page_succeeds(page, photos, tmp_path):
     reader = READERS.get(str(page.relative_to(ROOT)), Reader())

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from stage_a_pipeline.settings import ENVIRONMENT, SETTINGS_VARIABLE
 from tests.docs.pages import ROOT, Block, blocks_of
 from tests.docs.readers import Reader
@@ -47,6 +49,7 @@ set -euo pipefail
 set -m
 servers=()
 stop_servers() {
+  { set +x; } 2>/dev/null
   for server in "${servers[@]}"; do kill -INT -- "-$server" 2>/dev/null || true; done
   for server in "${servers[@]}"; do timeout 20 tail --pid="$server" -f /dev/null || true; done
   for server in "${servers[@]}"; do kill -KILL -- "-$server" 2>/dev/null || true; done
@@ -95,6 +98,8 @@ class Workplace:
         # One device for a list in the environment: for several, Dagster starts a process per step.
         text = re.sub(r"cuda:\d+(,cuda:\d+)*", "cpu", text)
         text = re.sub(r"(--(?:photos|groups|rounds)) \d+", r"\1 2", text)
+        # So few are refused there.
+        text = re.sub(r"(bench (?:scale|cluster).* --photos) 2", r"\1 100", text)
         for port, free in self._ports.items():
             text = re.sub(rf"(?<!\d){port}(?!\d)", str(free), text)
         return text
@@ -115,6 +120,7 @@ class Workplace:
             yield f"echo '# {block.place}' >&2\n"
             for command in block.commands():
                 yield f"{self._typed(command)}\n"
+            yield "stop_servers; servers=()\n"
 
     def _typed(self, command: str) -> str:
         for program, port, option in SERVERS:
@@ -155,7 +161,7 @@ class Workplace:
 def _run(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=environment,
@@ -163,9 +169,17 @@ def _run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=seconds,
-        check=False,
-    )
+    ) as process:
+        try:
+            told, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            # The servers are in process groups of their own.
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.kill()
+            process.kill()
+            told, _ = process.communicate()
+            told += f"\nnot at its end after {seconds} seconds"
+    return subprocess.CompletedProcess(command, process.returncode, told)
 
 
 def _here_document(command: str, text: str) -> str:
