@@ -22,7 +22,7 @@ def test_the_example_loads_with_every_asset_and_rays_executor():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["ray", "8"]
+    assert done.stdout.split() == ["ray", "9"]
 
 
 @pytest.fixture

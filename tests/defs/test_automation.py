@@ -75,13 +75,14 @@ class Sensor:
         self.instance, self.settings, self.cursor = instance, settings, None
 
     def tick(self):
-        context = dg.build_sensor_context(
+        # A context that is not closed leaves the instance of its resources behind, for whatever runs next.
+        with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
             definitions=defs,
             resources={"settings": self.settings},
-        )
-        found = new_or_changed_groups(context)
+        ) as context:
+            found = new_or_changed_groups(context)
         if isinstance(found, dg.SkipReason):
             return [], found.skip_message
         self.cursor = found.cursor
@@ -206,12 +207,12 @@ def kept_instance(tmp_path):
 
 
 def tonight(instance, settings):
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=datetime(2026, 11, 23, 2),
         resources={"settings": settings},
-    )
-    return nightly.evaluate_tick(context)
+    ) as context:
+        return nightly.evaluate_tick(context)
 
 
 def test_the_night_s_run_delivers_every_mission_that_has_a_folder_and_misses_none(
@@ -354,10 +355,10 @@ def test_a_failed_run_leaves_a_file_and_reaches_the_webhook(tmp_path, root, inst
 
 def tell(instance, run, result, settings):
     event = next(event for event in result.all_events if event.is_run_failure)
-    context = dg.build_run_status_sensor_context(
+    with dg.build_run_status_sensor_context(
         "incidents", event, instance, run, resources={"settings": settings}
-    ).for_run_failure()
-    incidents(context)
+    ).for_run_failure() as context:
+        incidents(context)
 
 
 def test_a_webhook_that_is_down_neither_hides_nor_worsens_a_failure(

@@ -187,7 +187,8 @@ def test_the_code_location_carries_the_executor_and_the_tags_of_its_settings():
     )
     done = load_definitions(program, STAGE_A_EXECUTOR="k8s", STAGE_A_DEVICES="cuda:0,cuda:0")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["k8s", {}, [], ["dagster-k8s/config"], []]
+    tags = {"stage_a/device": "cuda:0,cuda:0", "stage_a/engine": "refill"}
+    assert json.loads(done.stdout) == ["k8s", tags, [], ["dagster-k8s/config"], []]
 
 
 def test_without_dagster_k8s_the_executor_says_what_to_install(tmp_path):

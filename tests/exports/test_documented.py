@@ -12,7 +12,8 @@ from tests.conftest import MISSION
 from tests.exports.conftest import STATISTICS, Workplace
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "exports.md").read_text("utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.S) for line in block.splitlines()]
+SHELL = "".join(re.findall(r"```sh\n(.*?)```", DOCUMENT, re.S)).replace("\\\n", "")
+COMMANDS = [line for line in SHELL.splitlines() if line.startswith(".venv/bin/stage-a ")]
 PYTHON = re.findall(r"```python\n(.*?)```", DOCUMENT, re.S)
 ELSEWHERE = ("fiftyone", "label_studio_sdk")
 
