@@ -6,12 +6,16 @@ import functools
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from stage_a_pipeline.demo.tree import write_demo_tree
 from tests.conftest import MISSION, write_photo
 from tests.report.conftest import Shot, Ticket, deliver, write_report
 
@@ -206,6 +210,45 @@ def test_it_works_the_same_behind_a_plain_web_server_and_asks_nobody_else(watche
         watched.page.wait_for_load_state("networkidle")
         server.shutdown()
     assert {url.split("/", 3)[2] for url in watched.requests} == {address.removeprefix("http://")}
+    assert watched.complaints == []
+
+
+# --- the demo ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A mission of the demo tree, one photo of it broken, from the pipeline with the built-in checkpoint."""
+    base = tmp_path_factory.mktemp("demo")
+    write_demo_tree(base / "in", missions=[MISSION], groups=5, seed=1, broken=1)
+    settings = base / "settings.toml"
+    settings.write_text(
+        '[discovery]\ninput_root = "in"\n[fail_reasons]\nworkbook = "in/reviews.xlsx"\n'
+        '[engine]\nbatch_size = 16\nmax_new_tokens = 256\n[output]\noutput_dir = "out"\n'
+        '[inference]\nmax_failed_fraction = 1.0\nworker_processes = false\nlease_dir = "leases"\n'
+    )
+    # A process of its own: playwright's event loop runs in this one.
+    stage_a = str(Path(sys.executable).with_name("stage-a"))
+    command = [stage_a, "materialize", "--mission", MISSION, "--settings", str(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return base / "out" / "report" / MISSION
+
+
+def test_the_report_of_the_demo_shows_what_the_model_said_and_what_was_lost(watched, demo):
+    watched.open(demo / "index.html")
+    page = watched.page
+    assert page.locator(".tile b").all_inner_texts()[:4] == ["4", "1", "0", "5"]
+    page.locator("section[aria-labelledby=losses] a").click()
+    assert count(page) == 1
+    assert page.locator(".group .rejection").inner_text().startswith("被拒绝")
+    page.locator("button[type=reset]").click()
+    page.locator(".group").nth(4).wait_for()
+    assert page.locator("table.summary").count() > 4
+    assert (
+        page.locator(".group img").first.evaluate("image => image.decode().then(() => image.naturalWidth)")
+        > 0
+    )
     assert watched.complaints == []
 
 
