@@ -63,6 +63,11 @@ def shown(page) -> list[str]:
 
 
 def count(page) -> int:
+    """How many groups match, once all are read."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#shown")).to_contain_text("/")
+    expect(page.locator("#shown")).not_to_contain_text("正在", timeout=60_000)
     return int(page.locator("#shown").inner_text().split("/")[0].replace(",", ""))
 
 
@@ -339,12 +344,10 @@ def large(tmp_path_factory):
 def test_ten_thousand_groups_are_paged_and_filtered(watched, large):
     report, folder = large
     assert (report.groups, report.photos, report.photos_without_thumbnail) == (10_000, 30_000, 0)
-    from playwright.sync_api import expect
-
     watched.open(folder / "groups.html")
     page = watched.page
     page.locator(".group").nth(19).wait_for()
-    expect(page.locator("#shown")).not_to_contain_text("正在", timeout=60_000)
+    assert count(page) == 10_000
     assert page.locator(".group").count() == 20
     page.locator("[name=label]").select_option("fail")
     assert count(page) == 3334
