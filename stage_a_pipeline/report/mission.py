@@ -43,6 +43,8 @@ FIGURES: Final = (
     "batch_fill", "tokens_per_second", "generated_tokens",
 )  # fmt: skip
 """The figures of a run that the overview shows, in this order."""
+COUNTS: Final = ("inferred", "reused", "retried", "generated_tokens")
+"""Those that a mission has of its own where its photos were asked together with those of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ class MissionReport:
             marked=[row for row in statistics.frequencies if row.matters],
             least_difference=LEAST_DIFFERENCE,
             significance=SIGNIFICANCE,
-            figures={key: figures.get(key, 0) for key in FIGURES} if figures else {},
+            figures=_shown(figures),
             fingerprint=manifest.fingerprint,
             made_with=sorted([*_made_with(manifest.settings), *manifest.versions.items()]),
             warnings=notices,
@@ -191,6 +193,13 @@ class MissionReport:
             for old in (self.folder / DATA).iterdir():
                 if old.name != Path(data).name:
                     shutil.rmtree(old)
+
+
+def _shown(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures in their order; no rates of a mission whose seconds were not counted apart."""
+    if not figures:
+        return {}
+    return {key: figures.get(key, 0) for key in (FIGURES if figures.get("seconds") else COUNTS)}
 
 
 def _differences(paths: OutputPaths, manifest: Manifest) -> Iterator[Notice]:

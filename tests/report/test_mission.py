@@ -150,6 +150,25 @@ def test_a_report_that_is_killed_half_way_leaves_the_old_one_and_the_next_cleans
     assert not (report.index.parent / ".data").exists()
 
 
+@pytest.mark.parametrize(
+    ("figures", "told", "untold"),
+    [
+        ({}, "throughput_unknown", "figure_inferred"),
+        ({"inferred": 3, "seconds": 2.5, "images_per_second": 1.2}, "photos_per_second", "throughput_shared"),
+        (
+            {"inferred": 3, "seconds": 0, "images_per_second": 0},
+            "throughput_shared",
+            "figure_images_per_second",
+        ),
+    ],
+)
+def test_rates_are_told_where_seconds_were_counted(settings, figures, told, untold):
+    page = write_report(settings, **figures).index.read_text("utf-8")
+    assert f'data-text="{told}"' in page
+    assert f'data-text="{untold}"' not in page
+    assert ('data-text="figure_inferred"' in page) == bool(figures)
+
+
 def test_nothing_of_this_machine_is_told(settings):
     write_report(settings)
     for path in (settings.report_dir / MISSION).rglob("*"):
